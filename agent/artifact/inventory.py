@@ -1,0 +1,181 @@
+"""The output folder, read without changing it: what makes the model, and what stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.artifact import names
+from agent.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What the file system says about one state of a file; any write changes it."""
+
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    device: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp:
+        """Take the stamp of `path` as it is now, following links."""
+        found = path.stat()
+        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """One file to publish: where it will stand in the repo, where it is on disk, and its stamp."""
+
+    path: str
+    source: Path
+    stamp: Stamp
+
+    @property
+    def size_bytes(self) -> int:
+        """Size when stock was taken."""
+        return self.stamp.size_bytes
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What one output folder holds.
+
+    `kind` is `adapter`, `sharded` or `full`; `left_out` pairs each path with the reason.
+    """
+
+    root: Path
+    files: tuple[LocalFile, ...]
+    left_out: tuple[tuple[str, str], ...]
+    kind: str
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files to publish."""
+        return sum(file.size_bytes for file in self.files)
+
+    def get(self, path: str) -> LocalFile | None:
+        """The file that will stand at `path`, if there is one."""
+        return next((file for file in self.files if file.path == path), None)
+
+    def changed(self) -> list[str]:
+        """Paths whose files are no longer as they were when stock was taken."""
+        return [file.path for file in self.files if not _still(file)]
+
+
+def take_stock(output_dir: Path) -> Inventory:
+    """Decide what of `output_dir` makes the model; a whole `merged_model/` in it comes first.
+
+    Raises:
+        ArtifactError: the folder is missing, unreadable, or holds no weights to publish.
+    """
+    if not output_dir.is_dir():
+        what = "is not a folder" if output_dir.exists() else "does not exist"
+        raise ArtifactError(
+            f"The output folder {output_dir} {what}.",
+            hint="Set OUTPUT_DIR (or --output-dir) to the folder the training saved its model in.",
+        )
+    merged = output_dir / "merged_model"
+    root = merged if merged.is_dir() and _whole_model(merged) else output_dir
+    files, left_out = _walk(root)
+    if root == output_dir and merged.is_dir():
+        left_out += [(file.path, "merged_model/ is not whole") for file in files if _under_merged(file)]
+        files = [file for file in files if not _under_merged(file)]
+    weights = [file for file in files if names.is_weights(file.path)]
+    if not weights:
+        raise ArtifactError(f"No model weights to publish in {root}.", hint=_where_weights_are(left_out))
+    empty = [file.path for file in weights if file.size_bytes == 0]
+    if empty:
+        raise ArtifactError(
+            f"{empty[0]} in {root} is empty.",
+            hint="The training did not finish writing it; save the model again (was the disk full?).",
+        )
+    return Inventory(root, tuple(files), tuple(left_out), _kind(files))
+
+
+def _under_merged(file: LocalFile) -> bool:
+    return file.path.startswith("merged_model/")
+
+
+def _kind(files: list[LocalFile]) -> str:
+    paths = {file.path for file in files}
+    if "adapter_config.json" in paths:
+        return "adapter"
+    return "sharded" if any(names.is_index(path) for path in paths) else "full"
+
+
+def _whole_model(folder: Path) -> bool:
+    """Whether a merged model is all there: config, weights, and every shard its index names."""
+    if not (folder / "config.json").is_file():
+        return False
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return (folder / "model.safetensors").is_file() or (folder / "pytorch_model.bin").is_file()
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return False
+    return bool(shards) and all(isinstance(name, str) and (folder / name).is_file() for name in shards)
+
+
+def _walk(root: Path) -> tuple[list[LocalFile], list[tuple[str, str]]]:
+    files: list[LocalFile] = []
+    left_out: list[tuple[str, str]] = []
+
+    def unreadable(error: OSError) -> None:
+        raise ArtifactError(
+            f"{error.filename} cannot be read: {error.strerror}.",
+            hint="Run the agent as the training's user.",
+        ) from error
+
+    for folder, subfolders, found in os.walk(root, onerror=unreadable):
+        subfolders.sort()
+        for name in [*found, *(sub for sub in subfolders if Path(folder, sub).is_symlink())]:
+            source = Path(folder, name)
+            path = source.relative_to(root).as_posix()
+            reason = names.reason_to_leave_out(path) or _unfit(source, root)
+            if reason:
+                left_out.append((path.encode(errors="replace").decode(), reason))
+            else:
+                files.append(LocalFile(path, source, Stamp.of(source)))
+    return sorted(files, key=lambda file: file.path), sorted(left_out)
+
+
+def _unfit(source: Path, root: Path) -> str | None:
+    try:
+        source.name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    try:
+        target = source.resolve(strict=True)
+        mode = target.stat().st_mode
+    except (OSError, RuntimeError):
+        return "a broken link"
+    if source.is_symlink() and not target.is_relative_to(root.resolve()):
+        return "a link out of the folder"
+    return None if stat.S_ISREG(mode) else "not a regular file"
+
+
+def _still(file: LocalFile) -> bool:
+    try:
+        return Stamp.of(file.source) == file.stamp
+    except OSError:
+        return False
+
+
+def _where_weights_are(left_out: list[tuple[str, str]]) -> str:
+    folders = sorted(
+        {Path(path).parts[0] for path, _ in left_out if path.endswith((".safetensors", ".distcp"))}
+    )
+    if folders:
+        return (
+            f"Weights were found in {', '.join(folders)}, which is training state; let the training script "
+            "end with trainer.save_model(), or set OUTPUT_DIR to the checkpoint you want to publish."
+        )
+    return "Let the training script end with trainer.save_model(), or set OUTPUT_DIR to where it saved it."

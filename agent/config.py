@@ -1,0 +1,197 @@
+"""The environment, read once: every problem reported together, every secret kept out of sight."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from uuid import UUID  # noqa: TC003 - pydantic reads the annotation
+
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from agent import log
+from agent.errors import ConfigError
+from agent.training_config import DEFAULT_PATH, TrainingConfig, read_training_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+DEFAULT_OUTPUT_DIR = Path("/workspace/fine_tuned_model")
+# Contract names that change *what* is published: until they are understood, ignoring one would lie.
+_REFUSED = {
+    "AGENT_PUBLISH_IF", "AGENT_FILES", "AGENT_EXPECT", "AGENT_EXCLUDE", "AGENT_INCLUDE", "AGENT_CHECKPOINT",
+}  # fmt: skip
+_NOT_YET = {
+    "AGENT_CHECK_WEIGHTS", "AGENT_ALLOW_PARTIAL", "AGENT_ALLOW_PICKLE", "AGENT_ALLOW_STALE",
+    "AGENT_GIVE_UP_S", "AGENT_ON_FINISH", "AGENT_STOP_AFTER_S", "AGENT_CHILD_ENV", "AGENT_PUBLISH_ON_FAILURE",
+    "AGENT_WARM", "AGENT_WARM_MBPS", "AGENT_NOTIFY_URLS",
+}  # fmt: skip
+_SECRET_FILES = (
+    "HF_TOKEN", "JOB_TOKEN", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_ROLE_KEY",
+)  # fmt: skip
+_SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|_KEY|API_KEY)$")
+
+
+def _no_slash(url: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
+        raise ValueError("must be a URL such as https://huggingface.co")
+    return url.rstrip("/")
+
+
+def _header_safe(token: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]+", token.get_secret_value()):
+        raise ValueError("contains characters that no token has; was it copied whole, without a line break?")
+    return token
+
+
+def _names(*names: str) -> Any:  # noqa: ANN401 - pydantic's FieldInfo
+    return Field(default=None, validation_alias=AliasChoices(*names))
+
+
+class Config(BaseModel):
+    """What one finalize was asked to do; frozen, its secrets hidden in `repr`."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", hide_input_in_errors=True, str_strip_whitespace=True
+    )
+
+    hf_token: Annotated[SecretStr, AfterValidator(_header_safe)] | None = _names("HF_TOKEN")
+    repo_name: str | None = _names("HF_REPO_NAME")
+    hf_username: str | None = _names("HF_USERNAME")
+    revision: str = Field("main", validation_alias="HF_REVISION", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
+    endpoint: Annotated[str, AfterValidator(_no_slash)] = Field(
+        DEFAULT_ENDPOINT, validation_alias="HF_ENDPOINT"
+    )
+    private: bool | None = _names("HF_REPO_PRIVATE")
+    output_dir: Path = Field(DEFAULT_OUTPUT_DIR, validation_alias="OUTPUT_DIR")
+    commit_message: str | None = _names("AGENT_COMMIT_MESSAGE")
+    job_id: UUID | None = _names("JOB_ID", "AGENT_JOB_ID")
+    supabase_url: str | None = _names("SUPABASE_URL", "NEXT_PUBLIC_SUPABASE_URL")
+    training_method: str | None = _names("TRAINING_METHOD")
+    training_config_name: str | None = _names("TRAINING_CONFIG_NAME", "CONFIG_NAME")
+    training_config_id: str | None = _names("TRAINING_CONFIG_ID")
+    base_model: str | None = _names("BASE_MODEL", "MODEL_NAME")
+    dataset: str | None = _names("DATASET")
+    git_revision: str | None = _names("GITHUB_SHA")
+    state_dir: Path = Field(Path(), validation_alias="AGENT_STATE_DIR")
+    stall_s: float = Field(900.0, validation_alias="AGENT_STALL_S", gt=0)
+    deadline_s: float | None = Field(None, validation_alias="AGENT_DEADLINE_S", gt=0)
+    log_format: Literal["console", "json"] | None = _names("AGENT_LOG_FORMAT")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", validation_alias="AGENT_LOG_LEVEL"
+    )
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def token(self) -> str | None:
+        """The Hub token in clear, for the one place that sends it."""
+        return self.hf_token.get_secret_value() if self.hf_token else None
+
+
+def variables() -> dict[str, tuple[str, ...]]:
+    """Field name to its variables, the canonical one first: what README's table must list."""
+    found = {}
+    for name, field in Config.model_fields.items():
+        alias = field.validation_alias
+        if isinstance(alias, AliasChoices):
+            found[name] = tuple(str(choice) for choice in alias.choices)
+        elif alias:
+            found[name] = (str(alias),)
+    return found
+
+
+def load(environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None) -> Config:
+    """Turn the environment and the flags (by canonical variable name) into a Config.
+
+    Every secret value seen is registered with the log's redaction before anything can be printed.
+
+    Raises:
+        ConfigError: naming every variable that is wrong, all in one message.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {name: value for name, value in environ.items() if value.strip()}
+    log.hide(value.strip() for name, value in values.items() if _SECRET_NAME.search(name))
+    problems: list[str] = []
+    for name in _SECRET_FILES:
+        _read_secret_file(name, values, problems)
+    problems += [
+        f"{name}: not supported by this version, and ignoring it would publish something else"
+        for name in sorted(_REFUSED & values.keys())
+    ]
+    training = _training(values, problems)
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    values = _defaults(values, training) | values | given | {"warnings": _warnings(values)}
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        problems += [_sentence(detail) for detail in error.errors(include_url=False, include_input=False)]
+    if problems:
+        raise ConfigError(
+            "; ".join(problems), hint="Correct the named variables; the README's table lists them all."
+        )
+    return config
+
+
+def _defaults(values: Mapping[str, Any], training: TrainingConfig) -> dict[str, Any]:
+    workspace = Path("/workspace")
+    state_home = Path(values.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    found: dict[str, Any] = {
+        "AGENT_STATE_DIR": workspace / ".agent" if workspace.is_dir() else state_home / "training-agent",
+        "OUTPUT_DIR": training.output_dir or DEFAULT_OUTPUT_DIR,
+    }
+    # Names that have an alias are only filled in when no alias was given.
+    for names, value in (
+        (("TRAINING_METHOD",), training.method),
+        (("BASE_MODEL", "MODEL_NAME"), training.base_model),
+        (("DATASET",), training.dataset),
+    ):
+        if value and not any(name in values for name in names):
+            found[names[0]] = value
+    return found
+
+
+def _training(values: Mapping[str, Any], problems: list[str]) -> TrainingConfig:
+    path = Path(values.get("TRAINING_CONFIG", DEFAULT_PATH))
+    if "TRAINING_CONFIG" not in values and not path.is_file():
+        return TrainingConfig()
+    try:
+        return read_training_config(path)
+    except (OSError, ValueError) as error:
+        problems.append(f"TRAINING_CONFIG: {path} cannot be used: {error}")
+        return TrainingConfig()
+
+
+def _read_secret_file(name: str, values: dict[str, Any], problems: list[str]) -> None:
+    path = values.get(f"{name}_FILE")
+    if path is None or name in values:
+        return
+    try:
+        secret = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"{name}_FILE: {path} cannot be read: {error}")
+        return
+    if secret:
+        log.hide([secret])
+        values[name] = secret
+
+
+def _warnings(values: Mapping[str, Any]) -> tuple[str, ...]:
+    known = {name for names in variables().values() for name in names}
+    said = []
+    for name in sorted(name for name in values if name.startswith("AGENT_")):
+        if name in _NOT_YET:
+            said.append(f"{name} is not supported by this version and has no effect")
+        elif name not in known | _REFUSED:
+            near = difflib.get_close_matches(name, known | _NOT_YET | _REFUSED, n=1)
+            said.append(
+                f"{name} is not a variable of this agent" + (f"; did you mean {near[0]}?" if near else "")
+            )
+    return tuple(said)
+
+
+def _sentence(detail: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    name = str(detail["loc"][0]) if detail["loc"] else "?"
+    return f"{name}: {str(detail['msg']).removeprefix('Value error, ')}"

@@ -1,0 +1,109 @@
+"""Logging that a person reads on a terminal and a machine reads everywhere else.
+
+Redaction sits *under* the logger: every character that leaves the process through a stream made
+here, or through `redact`, has the known secrets and everything that looks like a token removed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import urllib.parse
+import warnings
+from typing import TYPE_CHECKING, Any, TextIO
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HIDDEN = "[hidden]"
+SHORTEST_SECRET = 6  # shorter ones would blank ordinary words
+
+# What credentials of the services around us look like, for those nobody told us about.
+_LOOKS_SECRET = re.compile(
+    r"hf_[A-Za-z0-9_]{8,}"
+    r"|sb_secret_[A-Za-z0-9_-]{8,}"
+    r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}"
+    r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
+    r"|(?<=Bearer )[^\s\"']+"
+)
+_known: set[str] = set()
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Remove these values from everything written from now on, in plain, JSON and URL spelling."""
+    for secret in secrets:
+        if len(secret) >= SHORTEST_SECRET:
+            _known.update((secret, json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe="")))
+
+
+def redact(text: str) -> str:
+    """Return `text` without any known secret and without anything that looks like a token."""
+    for secret in sorted(_known, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return _LOOKS_SECRET.sub(HIDDEN, text)
+
+
+class RedactedStream:
+    """A text stream that redacts whatever passes through it, one write at a time."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write `text` redacted; a log line arrives here in one piece."""
+        return self._stream.write(redact(text))
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a stream offers
+        return getattr(self._stream, name)
+
+
+def configure(*, style: str, level: str, stream: TextIO | None = None) -> None:
+    """Send all logging, ours and the libraries', to `stream` (stderr) in one style.
+
+    Args:
+        style: `console` for people, `json` for one JSON object a line.
+        level: the lowest level shown, lower case.
+        stream: where it goes; redacted on the way.
+    """
+    out = RedactedStream(stream or sys.stderr)
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso" if style == "json" else "%H:%M:%S", utc=style == "json"),
+    ]
+    renderer: structlog.typing.Processor
+    if style == "json":
+        shared += [structlog.processors.format_exc_info]
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=bool(out.isatty()), pad_event_to=0)
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for library in ("httpx2", "httpcore2", "huggingface_hub", "filelock", "asyncio"):
+        logging.getLogger(library).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+    logging.captureWarnings(capture=True)
+    warnings.simplefilter("default" if level == "debug" else "ignore")
+    structlog.configure(
+        processors=[*shared[:1], *shared[2:], structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=False,
+    )
+
+
+def get_logger() -> structlog.stdlib.BoundLogger:
+    """The package's logger; events are short sentences, facts are key-value pairs."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("agent")
+    return logger

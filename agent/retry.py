@@ -1,0 +1,138 @@
+"""When to ask again, and when to stop: one classifier, one policy for each kind of call.
+
+A finalize has *patience*: it gives up when nothing moved for `stall_s` (no byte, no answer), or
+when a hard deadline passed. Every policy draws on that one patience, so that retries nested in
+retries cannot multiply.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+import tenacity
+
+from agent.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+LONGEST_RETRY_AFTER_S = 120.0  # a server that asks for more is asked again sooner
+TOO_MANY_REQUESTS = 429
+_TRANSIENT_STATUS = {408, TOO_MANY_REQUESTS}
+_SERVER_ERROR = 500
+
+
+class RemoteFailure(Exception):  # noqa: N818 - one failed call, not yet anybody's error
+    """One call to a remote that did not succeed, in the server's own words.
+
+    `status` is None when no complete answer arrived: then whether the server acted is unknown.
+    """
+
+    def __init__(
+        self, words: str, *, status: int | None, code: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(words)
+        self.words = words
+        self.status = status
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same call may succeed later: 408, 429, 5xx, and every kind of broken answer."""
+        return self.status is None or self.status in _TRANSIENT_STATUS or self.status >= _SERVER_ERROR
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How often and how fast one kind of call is repeated; `why` is the reason for the numbers."""
+
+    name: str
+    attempts: int
+    first_wait_s: float
+    longest_wait_s: float
+    why: str
+
+
+READ = Policy("read", 60, 0.5, 30.0, "free of side effects: only patience limits it")
+WRITE = Policy("write", 60, 1.0, 30.0, "idempotent by construction: create-if-missing, tag, branch")
+COMMIT = Policy("commit", 30, 2.0, 60.0, "each round first looks whether the last one arrived; 128 an hour")
+CONTENT = Policy("content", 20, 2.0, 60.0, "a round re-reads the file; storage remembers what it has")
+POLICIES = (READ, WRITE, COMMIT, CONTENT)
+
+
+@dataclass
+class Patience:
+    """How long a finalize keeps trying, and its only clock.
+
+    Args:
+        stall_s: seconds without any progress after which to give up.
+        deadline_s: seconds from the start after which to give up whatever moves; None is never.
+    """
+
+    stall_s: float
+    deadline_s: float | None = None
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random
+    retries: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self._moved = self.clock()
+
+    def progress(self) -> None:
+        """Note that something moved."""
+        self._moved = self.clock()
+
+    def left_s(self) -> float:
+        """Seconds until we give up if nothing moves; negative when that moment has passed."""
+        left = self._moved + self.stall_s - self.clock()
+        if self.deadline_s is not None:
+            left = min(left, self.started + self.deadline_s - self.clock())
+        return left
+
+    def call(self, policy: Policy, attempt: Callable[[], T]) -> T:
+        """Return what `attempt` returns, asking again while its failure is transient.
+
+        Raises:
+            RemoteFailure: the last one, when it is permanent, attempts are used up, or the next
+                wait would outlast the patience.
+        """
+
+        def wait_s(state: tenacity.RetryCallState) -> float:
+            longest = min(policy.longest_wait_s, policy.first_wait_s * 2.0 ** (state.attempt_number - 1))
+            failure = state.outcome.exception() if state.outcome else None
+            asked = failure.retry_after_s if isinstance(failure, RemoteFailure) else None
+            jittered = longest * (0.5 + 0.5 * self.jitter())
+            return max(jittered, min(asked or 0.0, LONGEST_RETRY_AFTER_S))
+
+        def spent(state: tenacity.RetryCallState) -> bool:
+            return state.attempt_number >= policy.attempts or state.upcoming_sleep >= self.left_s()
+
+        def announce(state: tenacity.RetryCallState) -> None:
+            self.retries += 1
+            failure = state.outcome.exception() if state.outcome else None
+            get_logger().warning(
+                "asking again",
+                call=policy.name,
+                because=str(failure),
+                wait_s=round(state.upcoming_sleep, 1),
+                attempt=state.attempt_number,
+            )
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, RemoteFailure) and e.transient),
+            wait=wait_s,
+            stop=spent,
+            sleep=self.sleep,
+            before_sleep=announce,
+            reraise=True,
+        )
+        result = retrying(attempt)
+        self.progress()
+        return result
