@@ -80,7 +80,7 @@ def configure(*, style: str, level: str, stream: TextIO | None = None) -> None:
         shared += [structlog.processors.format_exc_info]
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=bool(out.isatty()), pad_event_to=0)
+        renderer = structlog.dev.ConsoleRenderer(colors=bool(out.isatty()), pad_event_to=0, sort_keys=False)
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

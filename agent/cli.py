@@ -1,0 +1,189 @@
+"""The door: commands, the one error boundary, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from agent import __version__
+from agent.errors import EXIT_BUG, AgentError, Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from agent.config import Config
+    from agent.outcome import Outcome
+
+PROGRAM = "training-agent"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name=PROGRAM)
+def cli() -> None:
+    """Publish a trained model to the Hugging Face Hub, prove it, and tell the job row the truth.
+
+    What to do is read from the environment (HF_TOKEN, HF_REPO_NAME, OUTPUT_DIR, JOB_ID, …); a flag
+    beats a variable. Running a command again is always safe.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line; the only place that ends the process."""
+    cli.main(prog_name=PROGRAM, standalone_mode=True)
+    sys.exit(0)
+
+
+@cli.command()
+@click.option("--output-dir", metavar="DIR", help="Folder to publish.  [OUTPUT_DIR]")
+@click.option("--repo", metavar="NAME", help="Repo, as namespace/name or name.  [HF_REPO_NAME]")
+@click.option("--revision", metavar="BRANCH", help="Branch to commit to.  [HF_REVISION, main]")
+@click.option("--private/--public", default=None, help="Visibility of the repo.  [HF_REPO_PRIVATE]")
+@click.option("--job-id", metavar="UUID", help="The job this model belongs to.  [JOB_ID]")
+@click.option("--base-model", metavar="ID", help="The base model to name on the card.  [BASE_MODEL]")
+@click.option("--commit-message", metavar="TEXT", help="First line of the commit.  [AGENT_COMMIT_MESSAGE]")
+@click.option("--dry-run", is_flag=True, help="Show what would be published; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout; logs go to stderr.")
+def finalize(
+    *,
+    output_dir: str | None,
+    repo: str | None,
+    revision: str | None,
+    private: bool | None,
+    job_id: str | None,
+    base_model: str | None,
+    commit_message: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Publish the output folder, prove it, and complete the job row.
+
+    \b
+    Exit codes: 0 done or nothing to do · 10 config · 11 artifact · 12 hub-auth · 13 hub-refused
+    14 verify-mismatch · 15 job-refused · 70 a bug · 75 hub-unreachable, run again · 130/143 signal
+    """  # noqa: D301 - click's own mark for a paragraph kept as it is
+    flags = {
+        "OUTPUT_DIR": output_dir,
+        "HF_REPO_NAME": repo,
+        "HF_REVISION": revision,
+        "HF_REPO_PRIVATE": private,
+        "JOB_ID": job_id,
+        "BASE_MODEL": base_model,
+        "AGENT_COMMIT_MESSAGE": commit_message,
+    }
+
+    def story(config: Config, outcome: Outcome) -> None:
+        from agent.finalize import finalize as run
+        from agent.retry import Patience
+
+        run(config, outcome, Patience(config.stall_s, config.deadline_s), dry_run=dry_run)
+
+    _run(story, flags, as_json=as_json, show=_show_plan if dry_run else _show_outcome)
+
+
+def _run(
+    story: Callable[[Config, Outcome], None],
+    flags: dict[str, Any],
+    *,
+    as_json: bool,
+    show: Callable[[Outcome], None],
+) -> NoReturn:
+    """The error boundary: whatever happens inside becomes a sentence, a JSON object and an exit code."""
+    from agent import config as configuration
+    from agent import log
+    from agent.outcome import Outcome
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, _interrupt)
+    outcome = Outcome()
+    exit_code = 0
+    console = "console" if sys.stderr.isatty() else "json"
+    log.configure(style=os.environ.get("AGENT_LOG_FORMAT") or console, level="info")
+    state_dir = None
+    try:
+        config = configuration.load(flags=flags)
+        state_dir = config.state_dir
+        log.configure(style=config.log_format or console, level=config.log_level)
+        from agent.hub.environment import prepare
+
+        for warning in [*config.warnings, *prepare(os.environ, config.state_dir)]:
+            log.get_logger().warning(warning)
+        story(config, outcome)
+    except AgentError as error:
+        exit_code = error.exit_code
+        outcome.failed(error, code=error.code, message=error.message, hint=error.hint)
+    except Interrupted as error:
+        exit_code = error.exit_code
+        outcome.failed(error, code=error.code, message=str(error), hint="Run the same command to continue.")
+    except Exception as error:  # noqa: BLE001 - the boundary: a bug of ours must not look like anything else
+        exit_code = EXIT_BUG
+        where = _report_bug(state_dir)
+        outcome.failed(
+            error,
+            code="bug",
+            message=f"This is a bug in the agent: {type(error).__name__}: {error}",
+            hint=f"Please report it with {where}; the model in the output folder was not touched.",
+        )
+    if as_json:
+        click.echo(log.redact(json.dumps(outcome.as_json(), ensure_ascii=False)))
+    else:
+        show(outcome)
+    if outcome.error:
+        rerun = f"  {PROGRAM} {' '.join(sys.argv[1:])}"
+        click.echo(log.redact(_last_words(outcome.error, exit_code, rerun)), err=True)
+    sys.exit(exit_code)
+
+
+def _interrupt(signum: int, _frame: FrameType | None) -> None:
+    """Stop at the next chance; a second signal stops at once."""
+    signal.signal(signum, signal.SIG_DFL)
+    raise Interrupted(signum)
+
+
+def _last_words(error: dict[str, str], exit_code: int, rerun: str) -> str:
+    return f"error: {error['message']}\n {error['code']} (exit {exit_code}): {error['hint']}\n next:{rerun}"
+
+
+def _report_bug(state_dir: Path | None) -> str:
+    from agent import log
+
+    trace = log.redact(traceback.format_exc())
+    try:
+        folder = state_dir or Path.cwd()
+        folder.mkdir(parents=True, exist_ok=True)
+        report = folder / "bug-report.txt"
+        report.write_text(trace, encoding="utf-8")
+    except OSError:
+        return f"this trace:\n{trace}"
+    return str(report)
+
+
+def _show_outcome(outcome: Outcome) -> None:
+    if outcome.published:
+        click.echo(f"{outcome.model_url}  ({outcome.files} files, proven at {str(outcome.commit)[:8]})")
+    elif outcome.result == "skipped":
+        click.echo("not uploaded: HF_TOKEN is not set")
+
+
+def _show_plan(outcome: Outcome) -> None:
+    if outcome.plan is None:
+        return
+    to = outcome.repo_id or "nowhere: HF_TOKEN is not set"
+    click.echo(
+        f"would publish to {to}" + (" (already there)" if outcome.plan.get("already_published") else "")
+    )
+    for file in outcome.plan["publish"]:
+        click.echo(f"  + {file['path']}  {file['size']:,} bytes")
+    for path in outcome.plan["make"]:
+        click.echo(f"  * {path}  made or repaired for the reader")
+    for path in outcome.plan["delete"]:
+        click.echo(f"  - {path}  of the previous model")
+    for left in outcome.plan["leave_out"]:
+        click.echo(f"    {left['path']}  stays here: {left['reason']}")

@@ -1,0 +1,326 @@
+"""The story: training ended; bring the model to safety, prove it, and tell everybody who waits.
+
+Every step asks the Hub or the row, never a memory of ours. Wherever we die, the same command run
+again arrives at the same end: one commit, proven, recorded once.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from agent import artifact, publication
+from agent.errors import AgentError, ArtifactError, JobRefusedError
+from agent.jobs import CANCELLED, JobStore, LocalStore
+from agent.journal import HashMemory
+from agent.log import get_logger
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from agent.config import Config
+    from agent.hub.files import Stored
+    from agent.outcome import Outcome
+    from agent.retry import Patience
+
+MEGA = 1_000_000
+
+
+def finalize(config: Config, outcome: Outcome, patience: Patience, *, dry_run: bool = False) -> None:
+    """Publish the model in the output folder, prove it, and record it.
+
+    Args:
+        config: what was asked for (step 1, config, is done by the caller).
+        outcome: filled in on the way; true at every moment, also when an error ends this.
+        patience: how long to keep trying.
+        dry_run: look at everything, change nothing.
+
+    Raises:
+        AgentError: with code, exit code and hint; the row says so too, unless a rerun can mend it.
+    """
+    story = Finalize(config, outcome, patience)
+    try:
+        story.run(dry_run=dry_run)
+    except AgentError as error:
+        if not dry_run and not error.retryable and not isinstance(error, JobRefusedError):
+            story.record_failure(error)
+        raise
+
+
+class Finalize:
+    """One finalize; its methods are the numbered steps of the design, in order."""
+
+    def __init__(self, config: Config, outcome: Outcome, patience: Patience) -> None:
+        self.config, self.outcome, self.patience = config, outcome, patience
+        self.memory = HashMemory(config.state_dir / "hashes.json")
+        self.store: JobStore | None = self._store_of(config.job_id) if config.job_id else None
+        self.sha256s: dict[str, str] = {}
+        self.identity: publication.Identity | None = None
+        self.commit_oid: str | None = None
+        self.sent: list[Stored] = []
+        self.made: list[Stored] = []
+
+    def run(self, *, dry_run: bool) -> None:
+        """Tell the whole story once."""
+        with self.outcome.step("artifact"):
+            self.take_stock()
+        self.refuse_cancelled()
+        if self.config.token is None:
+            self.skip_upload(dry_run=dry_run)
+            return
+        with self.outcome.step("look"):
+            self.look()
+        if dry_run:
+            self.plan()
+            return
+        self.start_row()
+        if self.commit_oid is None:
+            with self.outcome.step("repo"):
+                self.ensure_repo()
+            with self.outcome.step("content"):
+                self.send_content()
+        if self.commit_oid is None:
+            with self.outcome.step("commit"):
+                self.commit()
+        with self.outcome.step("verify"):
+            self.verify()
+        with self.outcome.step("record"):
+            self.record(model_url=self.repo.url, note=None)
+        with self.outcome.step("tell"):
+            self.tell()
+
+    def take_stock(self) -> None:
+        """2. Artifact: afterwards we know what would be published; nothing was changed anywhere."""
+        self.stock = artifact.take_stock(self.config.output_dir)
+        self.training = artifact.read_training(self.stock.root, self.config.training_method)
+        self.draft = publication.draft(self.stock)
+        self.outcome.files, self.outcome.size_bytes = len(self.stock.files), self.stock.size_bytes
+        get_logger().info(
+            "took stock",
+            folder=str(self.stock.root),
+            files=len(self.stock.files),
+            mb=round(self.stock.size_bytes / MEGA, 1),
+            kind=self.stock.kind,
+            method=self.training.method or "unknown",
+        )
+
+    def refuse_cancelled(self) -> None:
+        """3. Already there? A cancelled job is not published.
+
+        Raises:
+            JobRefusedError: somebody cancelled it.
+        """
+        if self.store is None:
+            return
+        row = self.store.read()
+        self.outcome.job_id, self.outcome.job_status = row.id, row.status
+        if row.status == CANCELLED:
+            raise JobRefusedError(
+                f"Job {row.id} was cancelled, so its model is not published.",
+                hint="If it is wanted after all, publish it under a new JOB_ID.",
+            )
+
+    def look(self) -> None:
+        """3. Already there? Afterwards repo and branch are known, and our commit if the branch has it."""
+        from agent.hub.client import HubClient
+        from agent.hub.naming import repo_id_for
+        from agent.hub.repo import Repo
+
+        client = HubClient(endpoint=self.config.endpoint, token=self.config.token, patience=self.patience)
+        self.repo = Repo(client, repo_id_for(self.config, client), self.config.revision)
+        self.outcome.repo_id = self.repo.repo_id
+        self.state = self.repo.look()
+        self.repo.check_visibility(self.state, private=self.config.private)
+        newest = max(file.stamp.mtime_ns for file in self.stock.files)
+        if publication.may_be_published(self.state, self.config.job_id, newest):
+            self.sha256s = artifact.digest(self.stock.files, self.memory)
+            self._identify(self.sha256s)
+        if self.commit_oid:
+            get_logger().info("already published", commit=self.commit_oid)
+
+    def start_row(self) -> None:
+        """Say in the row that the work goes on."""
+        if self.store:
+            self.outcome.job_status = self.store.start().status
+
+    def ensure_repo(self) -> None:
+        """5. Repo: it exists, as visible as asked. If we die here, an empty repo is found again."""
+        self.state = self.repo.ensure(self.state, private=self.config.private)
+        self.head = self.state.commits[0]
+        self.tree = self.repo.tree(self.head.oid)
+
+    def send_content(self) -> None:
+        """6. Content: all bytes are in the Hub's storage. If we die here, it keeps them; nobody sees them.
+
+        Raises:
+            ArtifactError: a file changed while it was read.
+        """
+        from agent.hub import content
+
+        delivery = content.deliver(self.repo, self.draft.pieces(), self.draft.later, self.sha256s)
+        self.outcome.uploaded_bytes, self.sent = delivery.sent_bytes, list(delivery.stored)
+        changed = self.stock.changed()
+        if changed:
+            raise ArtifactError(
+                f"{', '.join(changed)} in {self.stock.root} changed while being read; nothing was published.",
+                hint="Wait until the training has ended, then run again.",
+            )
+        self.draft.remember(self.sent, self.memory)
+        self._identify({one.path: one.sha256 for one in self.sent} | self.draft.raw_sha256s)
+
+    def commit(self) -> None:
+        """7. Commit: one, replacing the model. If we die here, readers see the old tree or the new one."""
+        from agent.hub.commit import replace_model
+
+        assert self.identity
+        self.made = publication.make(
+            self.draft,
+            config=self.config,
+            training=self.training,
+            repo=self.repo,
+            identity=self.identity,
+            sent=self.sent,
+            hub_readme=self._hub_readme(),
+        )
+        self.commit_oid = replace_model(
+            self.repo,
+            head=self.head,
+            tree=self.tree,
+            stored=[*self.sent, *self.made],
+            message=publication.message(self.config, self.training, self.identity),
+            is_model_file=artifact.is_model_family,
+        )
+
+    def verify(self) -> None:
+        """8. Verify: only what passes here may be called published.
+
+        Raises:
+            VerifyMismatchError: the Hub does not hold what was on disk.
+        """
+        from agent.hub import verify
+
+        assert self.identity
+        assert self.commit_oid
+        self.outcome.commit, self.outcome.job_id = self.commit_oid, str(self.identity.job_id)
+        tree = self.repo.tree(self.commit_oid)
+        if not self.made:
+            self.made = verify.read_made(
+                self.repo, self.commit_oid, self.draft.later, self.identity.finalize_id
+            )
+        sent = self.sent or self.draft.as_on_disk(
+            self.sha256s, in_git={path for path, entry in tree.items() if entry.sha256 is None}
+        )
+        verify.prove(
+            self.repo,
+            self.commit_oid,
+            tree,
+            [*sent, *self.made],
+            is_model_file=artifact.is_model_family,
+            xet_hash_of=lambda path: self.draft.xet_hash(path, self.memory),
+        )
+        self.memory.save()
+        self.outcome.published, self.outcome.model_url = True, self.repo.url
+        self.outcome.files = len(sent) + len(self.made)
+        self.outcome.size_bytes = sum(one.size_bytes for one in [*sent, *self.made])
+        get_logger().info("proven", commit=self.commit_oid, files=self.outcome.files)
+
+    def record(self, *, model_url: str | None, note: str | None) -> None:
+        """9. Record: the row says completed, with the proof in hand and never over a cancelled job.
+
+        Raises:
+            JobRefusedError: the row cannot say so; `published` in the outcome tells about the model.
+        """
+        job_id = self.identity.job_id if self.identity else self.config.job_id
+        assert job_id
+        self.store = self.store or self._store_of(job_id)
+        row = self.store.complete(model_url=model_url, note=note)
+        self.outcome.job_id, self.outcome.job_status = row.id, row.status
+        if self.config.supabase_url:
+            raise JobRefusedError(
+                f"The row of job {row.id} in the job database was not written: "
+                "this version keeps rows in local files only.",
+                hint=f"The model is at {model_url}; complete the row by hand, or unset SUPABASE_URL.",
+            )
+
+    def tell(self) -> None:
+        """10. Tell: the tag that the card links to, and the last line of the log."""
+        assert self.identity
+        assert self.commit_oid
+        earlier = any(one.trailer("Job-Id") == str(self.identity.job_id) for one in self.state.commits)
+        try:
+            self.repo.tag(self.identity.tag, self.commit_oid, move=earlier and bool(self.sent))
+        except AgentError as error:
+            # Without its tag the model is no less published: the card's link is stale, that is all.
+            get_logger().warning("the tag could not be set", tag=self.identity.tag, because=error.message)
+        self.outcome.result = "completed"
+        get_logger().info("completed", model_url=self.repo.url, job=str(self.identity.job_id))
+
+    def plan(self) -> None:
+        """Say what a finalize would do now."""
+        from agent.hub.commit import stale_paths
+
+        stale: list[str] = []
+        if self.state.head and self.commit_oid is None:
+            tree = self.repo.tree(self.state.head.oid)
+            new_paths = {file.path for file in self.stock.files} | set(self.draft.later)
+            stale = stale_paths(self.repo, self.state.head, tree, new_paths, artifact.is_model_family)
+        self._keep_plan(stale)
+        self.outcome.plan = (self.outcome.plan or {}) | {
+            "creates_repo": not self.state.exists,
+            "already_published": self.commit_oid is not None,
+        }
+
+    def skip_upload(self, *, dry_run: bool) -> None:
+        """Without a token there is nothing to publish with: say so loudly, and complete the job."""
+        get_logger().warning(
+            "HF_TOKEN is not set: the model is NOT uploaded and exists only here", folder=str(self.stock.root)
+        )
+        self.outcome.result = "skipped"
+        if dry_run:
+            self._keep_plan([])
+            return
+        if self.config.job_id is None:
+            sha256s = artifact.digest(self.stock.files, self.memory)
+            self.identity = publication.identify(self.config, self.config.repo_name or "", sha256s)
+            self.memory.save()
+        self.record(model_url=None, note=f"HF_TOKEN was not set; the model is only in {self.stock.root}")
+
+    def record_failure(self, error: AgentError) -> None:
+        """Let the row say what went wrong; a row that cannot even do that is told in the log."""
+        if self.store is None and self.identity:
+            self.store = self._store_of(self.identity.job_id)
+        if self.store is None:
+            return
+        try:
+            row = self.store.fail(message=f"{error.message} {error.hint}", stage="publish")
+            self.outcome.job_status = row.status
+        except AgentError as second:
+            get_logger().error("the failure could not be recorded", because=second.message)
+
+    def _identify(self, sha256s: dict[str, str]) -> None:
+        self.identity = publication.identify(self.config, self.repo.repo_id, sha256s)
+        found = publication.find(self.state, self.config.job_id, self.identity.finalize_id)
+        self.commit_oid = found.oid if found else None
+
+    def _hub_readme(self) -> str | None:
+        """The README a person wrote on the branch; its prose stays if the folder brings none.
+
+        One that is still as an earlier publication left it describes that model, not this one.
+        """
+        if self.stock.get(publication.README) or publication.README not in self.tree:
+            return None
+        content = self.repo.read(self.head.oid, publication.README)
+        left_by_us = self.repo.manifest_sha256s(self.head.oid).get(publication.README)
+        return None if left_by_us == sha256(content).hexdigest() else content.decode(errors="replace")
+
+    def _keep_plan(self, stale: list[str]) -> None:
+        self.outcome.result = "skipped"
+        self.outcome.plan = {
+            "publish": [{"path": file.path, "size": file.size_bytes} for file in self.stock.files],
+            "make": self.draft.later,
+            "leave_out": [{"path": path, "reason": reason} for path, reason in self.stock.left_out],
+            "delete": stale,
+        }
+
+    def _store_of(self, job_id: UUID) -> LocalStore:
+        return LocalStore(self.config.state_dir / str(job_id), str(job_id))

@@ -1,0 +1,145 @@
+"""Getting bytes into the Hub's storage, where no reader sees them until a commit names them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from huggingface_hub.utils import chunk_iterable
+
+from agent.errors import HubRefusedError
+from agent.hub import lfs, xet
+from agent.hub.files import Piece, Stored
+from agent.log import get_logger
+from agent.progress import meter
+from agent.retry import CONTENT, READ, RemoteFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.hub.repo import Repo
+
+_BATCH = 256  # files the Hub accepts in one preupload call
+_XET_STRIKES = 2  # attempts in which xet moved no byte, after which LFS is tried
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """All pieces in the Hub's storage, and how many bytes had to travel for it."""
+
+    stored: tuple[Stored, ...]
+    sent_bytes: int
+
+
+def deliver(repo: Repo, pieces: Sequence[Piece], later: Sequence[str], known: Mapping[str, str]) -> Delivery:
+    """Bring every piece's bytes to the Hub; nothing is visible to readers yet.
+
+    Repeating it is safe: storage is addressed by content and keeps what it has.
+
+    Args:
+        repo: where a commit will name them.
+        pieces: the files.
+        later: paths of text files that are made only when the hashes are known.
+        known: sha256 by path, where it is known already.
+
+    Raises:
+        HubRefusedError: the repo's .gitignore would silently drop one of the files.
+        HubUnreachableError, HubAuthError: as for every call.
+    """
+    modes = _upload_modes(repo, pieces, later)
+    regular = [piece for piece in pieces if modes[piece.path] == "regular"]
+    large = [piece for piece in pieces if modes[piece.path] != "regular"]
+    stored = [_regular(piece) for piece in regular]
+    sent = 0
+    if large:
+        with meter("uploading", sum(piece.size_bytes for piece in large)) as shown:
+            uploaded, sent = _Sender(repo, large, known, shown).run()
+            stored += uploaded
+    return Delivery(tuple(sorted(stored, key=lambda one: one.path)), sent)
+
+
+def _regular(piece: Piece) -> Stored:
+    content = piece.read()
+    return Stored(piece.path, len(content), hashlib.sha256(content).hexdigest(), blob=content)
+
+
+def _upload_modes(repo: Repo, pieces: Sequence[Piece], later: Sequence[str]) -> dict[str, str]:
+    """Ask how each file is kept; a file the Hub would ignore is an error, never an omission."""
+    files = [(piece.path, piece.sample(), piece.size_bytes) for piece in pieces]
+    files += [(path, b"{}", 2) for path in later]
+    route = f"/api/models/{repo.repo_id}/preupload/{quote(repo.branch, safe='')}"
+    modes: dict[str, str] = {}
+    ignored: list[str] = []
+    for batch in chunk_iterable(files, _BATCH):
+        asked = [
+            {"path": path, "sample": base64.b64encode(sample).decode(), "size": size}
+            for path, sample, size in batch
+        ]
+        post = partial(repo.client.post, route, {"files": asked})
+        answer = repo.client.ask(READ, f"prepare the upload to {repo.repo_id}", post)["files"]
+        for item in answer:
+            modes[item["path"]] = item["uploadMode"]
+            if item.get("shouldIgnore"):
+                ignored.append(item["path"])
+    if ignored:
+        raise HubRefusedError(
+            f"The .gitignore of {repo.repo_id} would drop {', '.join(sorted(ignored))} from the commit.",
+            hint="Remove these patterns from the .gitignore on the Hub, then run again.",
+        )
+    # The Hub keeps empty files in git whatever their name: no storage takes zero bytes.
+    return modes | {path: "regular" for path, _, size in files if size == 0}
+
+
+class _Sender:
+    """Sends large files by xet, and by plain LFS when xet is off or its host cannot be reached."""
+
+    def __init__(
+        self, repo: Repo, pieces: Sequence[Piece], known: Mapping[str, str], shown: xet.Shown
+    ) -> None:
+        self._repo, self._pieces, self._known, self._shown = repo, pieces, known, shown
+        self._strikes = 0 if xet.available() else _XET_STRIKES
+        self.sent_bytes = 0
+
+    def run(self) -> tuple[list[Stored], int]:
+        """Return what is stored, and the bytes sent over all attempts."""
+        stored = self._repo.client.ask(CONTENT, f"upload to {self._repo.repo_id}", self._attempt)
+        return stored, self.sent_bytes
+
+    def _attempt(self) -> list[Stored]:
+        if self._strikes < _XET_STRIKES:
+            return self._by_xet()
+        return self._by_lfs()
+
+    def _by_xet(self) -> list[Stored]:
+        upload = xet.Upload(self._repo, self._shown)
+        try:
+            found = upload.run([(piece.source, self._known.get(piece.path)) for piece in self._pieces])
+        except RemoteFailure as failure:
+            self._strikes = _XET_STRIKES if not failure.transient else self._strikes + 1
+            if upload.sent_bytes and failure.transient:
+                self._strikes = 0
+            if self._strikes >= _XET_STRIKES:
+                get_logger().warning("xet does not work here; sending as plain LFS", because=failure.words)
+                return self._by_lfs()
+            raise
+        finally:
+            self.sent_bytes += upload.sent_bytes
+        return [
+            Stored(piece.path, piece.size_bytes, sha256, xet_hash=xet_hash)
+            for piece, (sha256, xet_hash) in zip(self._pieces, found, strict=True)
+        ]
+
+    def _by_lfs(self) -> list[Stored]:
+        upload = lfs.Upload(self._repo, self._shown)
+        try:
+            sha256s = upload.run([(piece.path, piece.source) for piece in self._pieces])
+        finally:
+            self.sent_bytes += upload.sent_bytes
+        return [
+            Stored(piece.path, piece.size_bytes, sha256)
+            for piece, sha256 in zip(self._pieces, sha256s, strict=True)
+        ]

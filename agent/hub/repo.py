@@ -1,0 +1,259 @@
+"""One repo as it is now: visibility, recent commits, tree, and the manifest of what we put there last."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from huggingface_hub.errors import HfHubHTTPError
+
+from agent.errors import HubRefusedError
+from agent.hub.client import NOT_FOUND
+from agent.hub.files import MANIFEST
+from agent.log import get_logger
+from agent.retry import READ, WRITE, RemoteFailure
+
+if TYPE_CHECKING:
+    from agent.hub.client import HubClient
+
+_BAD_REQUEST, _CONFLICT = 400, 409
+_LOOK_BACK = 50  # commits searched for ours: one page, far more than can land during one finalize
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit of a branch; `message` is everything below the title."""
+
+    oid: str
+    title: str
+    message: str
+    date: datetime | None
+
+    def trailer(self, name: str) -> str | None:
+        """The value of a `Name: value` line in the message."""
+        found = re.search(rf"^{name}: (\S+)$", self.message, re.MULTILINE)
+        return found[1] if found else None
+
+    @property
+    def finalize_id(self) -> str | None:
+        """The identity of the publication this commit made, if this agent made it."""
+        return self.trailer("Finalize-Id")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a tree: `oid` is git's blob id; `sha256` is set for LFS content, `xet_hash` for xet."""
+
+    path: str
+    size_bytes: int
+    oid: str
+    sha256: str | None
+    xet_hash: str | None
+
+
+@dataclass(frozen=True)
+class RepoState:
+    """What the Hub says about the repo; `private` is None when there is no repo we can see."""
+
+    private: bool | None
+    commits: tuple[Commit, ...] = ()
+
+    @property
+    def exists(self) -> bool:
+        """Whether the repo is there and visible to this token."""
+        return self.private is not None
+
+    @property
+    def head(self) -> Commit | None:
+        """The newest commit of the branch; None when repo or branch do not exist yet."""
+        return self.commits[0] if self.commits else None
+
+
+class Repo:
+    """Access to one branch of one model repo."""
+
+    def __init__(self, client: HubClient, repo_id: str, branch: str) -> None:
+        self.client, self.repo_id, self.branch = client, repo_id, branch
+        self._api = f"/api/models/{repo_id}"
+        self._manifests: dict[str, dict[str, Any]] = {}
+
+    @property
+    def url(self) -> str:
+        """Where a person finds the model."""
+        page = f"{self.client.endpoint}/{self.repo_id}"
+        return page if self.branch == "main" else f"{page}/tree/{self.branch}"
+
+    def look(self) -> RepoState:
+        """Ask for visibility and the branch's newest commits."""
+        info = self._get_or_none("look at the repo", self._api)
+        if info is None:
+            return RepoState(private=None)
+        return RepoState(private=bool(info.get("private")), commits=self.commits())
+
+    def commits(self) -> tuple[Commit, ...]:
+        """The branch's newest commits, newest first; none when the branch does not exist."""
+        route = f"{self._api}/commits/{quote(self.branch, safe='')}"
+        found = self._get_or_none("read the branch's history", route, limit=str(_LOOK_BACK))
+        return tuple(
+            Commit(item["id"], item.get("title") or "", item.get("message") or "", _date(item.get("date")))
+            for item in found or ()
+        )
+
+    def tree(self, revision: str) -> dict[str, Entry]:
+        """Every file of a revision by its path."""
+        route = f"{self._api}/tree/{quote(revision, safe='')}"
+        found = self.client.ask(
+            READ, f"list the files of {self.repo_id}", lambda: self.client.get_all(route, recursive="true")
+        )
+        entries = [_entry(item) for item in found if item.get("type") == "file"]
+        return {entry.path: entry for entry in entries}
+
+    def read(self, revision: str, path: str) -> bytes:
+        """The content of a small file at a revision."""
+        return self.client.ask(
+            READ, f"read {path} of {self.repo_id}", lambda: self.client.read(self.repo_id, revision, path)
+        )
+
+    def manifest(self, oid: str) -> dict[str, Any]:
+        """Our manifest at a commit; an empty one when it is missing or damaged."""
+        if oid not in self._manifests:
+            self._manifests[oid] = self._read_manifest(oid)
+        return self._manifests[oid]
+
+    def manifest_sha256s(self, oid: str) -> dict[str, str]:
+        """The files our manifest at a commit names, each with its sha256."""
+        listed = self.manifest(oid).get("files")
+        return {
+            item["path"]: str(item.get("sha256"))
+            for item in (listed if isinstance(listed, list) else ())
+            if isinstance(item, dict) and isinstance(item.get("path"), str)
+        }
+
+    def ensure(self, state: RepoState, *, private: bool | None) -> RepoState:
+        """Make repo and branch exist with the visibility that was asked for.
+
+        A lost answer of either creation is harmless: both are asked with "fine if it exists".
+
+        Raises:
+            HubRefusedError: the repo exists with the other visibility.
+        """
+        if not state.exists:
+            self.client.ask(
+                WRITE,
+                f"create the repo {self.repo_id}",
+                lambda: self.client.api.create_repo(
+                    self.repo_id, private=private is not False, exist_ok=True
+                ),
+            )
+            get_logger().info("created the repo", repo=self.repo_id, private=private is not False)
+            state = self.look()
+            self.check_visibility(state, private=True if private is None else private)
+        else:
+            self.check_visibility(state, private=private)
+        if not state.head:
+            self.client.ask(
+                WRITE,
+                f"create the branch {self.branch}",
+                lambda: self.client.api.create_branch(self.repo_id, branch=self.branch, exist_ok=True),
+            )
+            state = RepoState(state.private, self.commits())
+        return state
+
+    def check_visibility(self, state: RepoState, *, private: bool | None) -> None:
+        """Refuse before a byte is sent when the repo is not as private, or public, as asked.
+
+        Raises:
+            HubRefusedError: it is not.
+        """
+        if state.exists and private is not None and private != state.private:
+            is_now, asked = ("private", "false") if state.private else ("public", "true")
+            raise HubRefusedError(
+                f"The repo {self.repo_id} is {is_now}, but HF_REPO_PRIVATE={asked}; nothing was sent.",
+                hint="Change its visibility in the repo's settings, choose another HF_REPO_NAME, "
+                "or unset HF_REPO_PRIVATE.",
+            )
+        if state.private is False and private is None:
+            get_logger().warning("the repo is public; everybody can download this model", repo=self.repo_id)
+
+    def tag(self, name: str, oid: str, *, move: bool) -> None:
+        """Point a tag at a commit; after a lost answer it is looked up.
+
+        Args:
+            name: the tag.
+            oid: the commit.
+            move: the tag is likely to point to an earlier commit of the same job.
+        """
+
+        def attempt() -> None:
+            if move:
+                self._delete_tag(name)
+            try:
+                self.client.api.create_tag(self.repo_id, tag=name, revision=oid)
+            except HfHubHTTPError as error:
+                if error.response.status_code != _CONFLICT:
+                    raise
+                if self._tag_target(name) != oid:
+                    self._delete_tag(name)
+                    self.client.api.create_tag(self.repo_id, tag=name, revision=oid)
+
+        self.client.ask(WRITE, f"tag the commit as {name}", attempt)
+
+    def card_error(self, card: str) -> str | None:
+        """Ask the Hub whether it would refuse a commit for this README's metadata, and why."""
+        try:
+            self.client.attempts(
+                READ,
+                lambda: self.client.post("/api/validate-yaml", {"content": card, "repoType": "model"}),
+            )
+        except RemoteFailure as failure:
+            if failure.status == _BAD_REQUEST:
+                return failure.words
+            raise self.client.explain(failure, "check the model card") from failure
+        return None
+
+    def _read_manifest(self, oid: str) -> dict[str, Any]:
+        try:
+            content = self.client.attempts(READ, lambda: self.client.read(self.repo_id, oid, MANIFEST))
+            found = json.loads(content)
+        except RemoteFailure as failure:
+            if failure.status == NOT_FOUND:
+                return {}
+            raise self.client.explain(failure, f"read {MANIFEST} of {self.repo_id}") from failure
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _delete_tag(self, name: str) -> None:
+        try:
+            self.client.api.delete_tag(self.repo_id, tag=name)
+        except HfHubHTTPError as error:
+            if error.response.status_code != NOT_FOUND:
+                raise
+
+    def _tag_target(self, name: str) -> str | None:
+        tags = self.client.get(f"{self._api}/refs").get("tags", [])
+        return next((tag["targetCommit"] for tag in tags if tag["name"] == name), None)
+
+    def _get_or_none(self, what: str, route: str, **params: str) -> Any:  # noqa: ANN401 - whatever JSON holds
+        try:
+            return self.client.attempts(READ, lambda: self.client.get(route, **params))
+        except RemoteFailure as failure:
+            if failure.status == NOT_FOUND:
+                return None
+            raise self.client.explain(failure, f"{what} {self.repo_id}") from failure
+
+
+def _entry(item: dict[str, Any]) -> Entry:
+    lfs = item.get("lfs") or {}
+    return Entry(item["path"], item["size"], item["oid"], lfs.get("oid"), item.get("xetHash"))
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,106 @@
+"""The proof: what the Hub holds at one commit against what was read from disk.
+
+For xet files the Hub's sha256 is the one the uploading client declared, so reading it back proves
+nothing by itself: the content hash that hf_xet computed is compared as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from agent.errors import VerifyMismatchError
+from agent.hub.files import MANIFEST, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from agent.hub.repo import Entry, Repo
+
+
+def prove(
+    repo: Repo,
+    oid: str,
+    tree: Mapping[str, Entry],
+    stored: Iterable[Stored],
+    *,
+    is_model_file: Callable[[str], bool],
+    xet_hash_of: Callable[[str], str],
+) -> None:
+    """Return only if the commit holds every file as stored, and no other model file beside them.
+
+    Args:
+        repo: the repo.
+        oid: the commit.
+        tree: its files, read back from the Hub.
+        stored: what it must hold.
+        is_model_file: tells files a loader would mix up with the model.
+        xet_hash_of: computes the xet hash of a published path from the local file, for content that
+            was not uploaded by xet in this run.
+
+    Raises:
+        VerifyMismatchError: naming each file that differs, and how.
+    """
+    expected = {one.path: one for one in stored}
+    wrong = [said for path, one in expected.items() if (said := differs(one, tree.get(path), xet_hash_of))]
+    wrong += [f"{path}: left beside the new model" for path in extras(tree, expected, is_model_file)]
+    if wrong:
+        raise VerifyMismatchError(
+            f"{repo.repo_id} at {oid[:8]} is not what was read from disk: {'; '.join(wrong)}.",
+            hint=f"Do not use {repo.url}; the model is safe in the output folder. Run finalize again; "
+            "if it repeats, report it to the Hub with the commit above.",
+        )
+
+
+def read_made(repo: Repo, oid: str, paths: Iterable[str], finalize_id: str) -> list[Stored]:
+    """Read the files that an earlier run made for this publication, checked against its manifest.
+
+    They are not made again: another version of this agent may word a card differently.
+
+    Raises:
+        VerifyMismatchError: the manifest is not ours, or a file is not what it says.
+    """
+    listed = repo.manifest_sha256s(oid)
+    ours = repo.manifest(oid).get("finalize_id") == finalize_id
+    made = []
+    for path in paths:
+        content = repo.read(oid, path)
+        sha256 = hashlib.sha256(content).hexdigest()
+        # The manifest does not list itself: its word counts because it carries our identity.
+        if not ours or (path != MANIFEST and listed.get(path) != sha256):
+            raise VerifyMismatchError(
+                f"{path} of {repo.repo_id} at {oid[:8]} is not what this publication's manifest says.",
+                hint=f"Do not use {repo.url}; the model is safe in the output folder. "
+                "Publish it again under a new JOB_ID.",
+            )
+        made.append(Stored(path, len(content), sha256, blob=content))
+    return made
+
+
+def differs(one: Stored, found: Entry | None, xet_hash_of: Callable[[str], str]) -> str | None:
+    """Say how the Hub's entry differs from the file we read, or None if it is proven equal."""
+    if found is None:
+        return f"{one.path}: missing"
+    if found.size_bytes != one.size_bytes:
+        return f"{one.path}: {found.size_bytes} bytes instead of {one.size_bytes}"
+    if one.blob is not None:
+        ours = git_blob_id(one.blob)
+        return None if found.oid == ours else f"{one.path}: git blob {found.oid} instead of {ours}"
+    if found.sha256 != one.sha256:
+        return f"{one.path}: sha256 {found.sha256} instead of {one.sha256}"
+    if one.xet_hash is None and found.xet_hash is None:
+        return None  # plain LFS: the storage itself checked the bytes against this sha256
+    ours = one.xet_hash or xet_hash_of(one.path)
+    return None if found.xet_hash == ours else f"{one.path}: xet hash {found.xet_hash} instead of {ours}"
+
+
+def extras(
+    tree: Iterable[str], expected: Mapping[str, Stored], is_model_file: Callable[[str], bool]
+) -> list[str]:
+    """Model files of the tree that are none of ours."""
+    return sorted(path for path in tree if path not in expected and is_model_file(path))
+
+
+def git_blob_id(content: bytes) -> str:
+    """The id git gives to a blob with this content."""
+    return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()

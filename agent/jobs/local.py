@@ -1,0 +1,104 @@
+"""A job row in a local file, for pods without a job database."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from agent.errors import JobRefusedError
+from agent.jobs.row import CANCELLED, COMPLETED, FAILED, RUNNING, Row, clean_message
+from agent.journal import read_document, write_durably
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def _utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class LocalStore:
+    """The row `row.json` in the job's state folder."""
+
+    def __init__(self, folder: Path, job_id: str, now: Callable[[], str] = _utc) -> None:
+        self._path, self._job_id, self._now = folder / "row.json", job_id, now
+
+    def read(self) -> Row:
+        """The row; a pending one if none was written yet."""
+        known = {field.name for field in fields(Row)}
+        found = {name: value for name, value in read_document(self._path).items() if name in known}
+        return Row(**(found | {"id": self._job_id}))
+
+    def start(self) -> Row:
+        """Set `running` unless the job is completed already."""
+        row = self._open_row()
+        if row.status == COMPLETED:
+            return row
+        return self._write(
+            replace(
+                row,
+                status=RUNNING,
+                error_message=None,
+                failure_stage=None,
+                started_at=row.started_at or self._now(),
+            )
+        )
+
+    def complete(self, *, model_url: str | None, note: str | None) -> Row:
+        """Set `completed` with progress 100; a completed row may still gain the model's address, once."""
+        row = self._open_row()
+        if row.status == COMPLETED:
+            if row.model_url == model_url:
+                return row
+            if row.model_url is not None:
+                raise JobRefusedError(
+                    f"Job {row.id} is already completed with {row.model_url}, not {model_url}.",
+                    hint="Give this publication a JOB_ID of its own.",
+                )
+        done = replace(
+            row,
+            status=COMPLETED,
+            progress=100.0,
+            model_url=model_url,
+            result_note=note,
+            error_message=None,
+            failure_stage=None,
+            completed_at=row.completed_at or self._now(),
+        )
+        return self._write(done)
+
+    def fail(self, *, message: str, stage: str) -> Row:
+        """Set `failed` with the reason, unless the job is completed or cancelled."""
+        row = self.read()
+        if row.status in {COMPLETED, CANCELLED}:
+            return row
+        return self._write(
+            replace(row, status=FAILED, error_message=clean_message(message), failure_stage=stage)
+        )
+
+    def _open_row(self) -> Row:
+        row = self.read()
+        if row.status == CANCELLED:
+            raise JobRefusedError(
+                f"Job {row.id} was cancelled.", hint="Start a new job if the model is still wanted."
+            )
+        return row
+
+    def _write(self, row: Row) -> Row:
+        row = replace(row, updated_at=self._now())
+        try:
+            write_durably(self._path, asdict(row))
+        except OSError as error:
+            raise JobRefusedError(
+                f"The row of job {row.id} cannot be written to {self._path}: {error.strerror}.",
+                hint="Set AGENT_STATE_DIR to a folder that can be written, then run again.",
+            ) from error
+        found = self.read()
+        if found != row:
+            raise JobRefusedError(
+                f"The row of job {row.id} reads back differently than it was written.",
+                hint=f"Look at {self._path}; another process may be writing it.",
+            )
+        return found

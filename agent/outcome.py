@@ -1,0 +1,75 @@
+"""What a finalize did, filled in as it goes: true at every moment, also when it is cut short."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import HubUnreachableError, Interrupted, JobRefusedError
+from agent.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass
+class Outcome:
+    """The account of one finalize; `as_json` is its contract with callers.
+
+    `result` is completed, skipped, not-published, cancelled, failed or pending; `published` says
+    whether the model is proven to be on the Hub.
+    """
+
+    result: str = "failed"
+    published: bool = False
+    model_url: str | None = None
+    repo_id: str | None = None
+    commit: str | None = None
+    files: int = 0
+    size_bytes: int = 0
+    uploaded_bytes: int = 0
+    job_id: str | None = None
+    job_status: str | None = None
+    error: dict[str, str] | None = None
+    plan: dict[str, Any] | None = None
+    steps: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Account for the seconds that one step of the story takes."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.steps[name] = round(time.monotonic() - begun, 3)
+            get_logger().debug("step done", step=name, seconds=self.steps[name])
+
+    def failed(self, error: BaseException, *, code: str, message: str, hint: str) -> None:
+        """Note why it ended: what a rerun can mend is pending, a cancelled job is no failure."""
+        if isinstance(error, HubUnreachableError | Interrupted):
+            self.result = "pending"
+        elif isinstance(error, JobRefusedError) and self.job_status == "cancelled":
+            self.result = "cancelled"
+        else:
+            self.result = "failed"
+        self.error = {"code": code, "message": message, "hint": hint}
+
+    def as_json(self) -> dict[str, Any]:
+        """The JSON object of the contract; `steps` and `plan` come on top of it."""
+        return {
+            "result": self.result,
+            "published": self.published,
+            "model_url": self.model_url,
+            "repo_id": self.repo_id,
+            "commit": self.commit,
+            "files": self.files,
+            "bytes": self.size_bytes,
+            "uploaded_bytes": self.uploaded_bytes,
+            "duration_s": round(time.monotonic() - self.started, 3),
+            "job": {"id": self.job_id, "status": self.job_status},
+            "error": self.error,
+            "steps": self.steps,
+        } | ({"plan": self.plan} if self.plan is not None else {})

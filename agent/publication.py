@@ -1,0 +1,248 @@
+"""One publication put together: the user's files, what is repaired or made for the reader, its identity."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent import __version__, artifact, card
+from agent.hub.files import MANIFEST, Message, Piece, Stored
+from agent.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from uuid import UUID
+
+    from agent.artifact import Inventory, LocalFile, Training
+    from agent.config import Config
+    from agent.hub.repo import Commit, Repo, RepoState
+    from agent.journal import HashMemory
+
+README, ADAPTER_CONFIG = "README.md", "adapter_config.json"
+_LIBRARIES = ("huggingface_hub", "hf_xet")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who publishes what: the same inputs always give the same ids."""
+
+    job_id: UUID
+    content_id: str
+    finalize_id: str
+
+    @property
+    def tag(self) -> str:
+        """The tag on the newest commit of this job."""
+        return f"job-{self.job_id.hex[:8]}"
+
+
+def identify(config: Config, repo_id: str, sha256s: Mapping[str, str]) -> Identity:
+    """Name the publication of these files; a job nobody named is named after its content."""
+    content = artifact.content_id(sha256s, repo_id=repo_id, revision=config.revision)
+    job_id = config.job_id or artifact.local_job_id(content)
+    return Identity(job_id, content, artifact.finalize_id(job_id, content))
+
+
+def find(state: RepoState, job_id: UUID | None, finalize_id: str) -> Commit | None:
+    """The commit that already made this publication, if the branch has it.
+
+    A job that was published stays published when another job's model came after it. A job without
+    a name is only its content: if something else was published since, it is wanted again.
+    """
+    for commit in state.commits:
+        if commit.finalize_id == finalize_id:
+            return commit
+        if commit.finalize_id and job_id is None:
+            return None
+    return None
+
+
+def may_be_published(state: RepoState, job_id: UUID | None, newest_mtime_ns: int) -> bool:
+    """Whether it is worth reading all files to find out if the branch has them already.
+
+    A wrong no costs nothing but work: after the upload the history is searched again.
+    """
+    for commit in state.commits:
+        named = commit.trailer("Job-Id")
+        if named and (job_id is None or named == str(job_id)):
+            return commit.date is None or commit.date.timestamp() * 1e9 >= newest_mtime_ns
+    return False
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What will be published, before its hashes are known.
+
+    `files` travel as they are; `repaired` holds the bytes, as read, of those that a reader gets
+    in a corrected form.
+    """
+
+    stock: Inventory
+    files: tuple[LocalFile, ...]
+    repaired: Mapping[str, bytes]
+    adapter: Mapping[str, Any] | None
+
+    @property
+    def later(self) -> list[str]:
+        """Paths that are made when the hashes are known."""
+        return sorted({README, MANIFEST, *self.repaired})
+
+    @property
+    def raw_sha256s(self) -> dict[str, str]:
+        """sha256 of the repaired files as they are on disk: they count for the identity."""
+        return {path: hashlib.sha256(content).hexdigest() for path, content in self.repaired.items()}
+
+    def pieces(self) -> list[Piece]:
+        """The files that travel as they are."""
+        return [Piece(file.path, file.source, file.size_bytes) for file in self.files]
+
+    def as_on_disk(self, sha256s: Mapping[str, str], in_git: Collection[str]) -> list[Stored]:
+        """What the Hub must show for these files if it has them already.
+
+        Args:
+            sha256s: by path.
+            in_git: paths that the Hub keeps as git blobs; they are small.
+        """
+        return [
+            Stored(
+                file.path,
+                file.size_bytes,
+                sha256s[file.path],
+                blob=file.source.read_bytes() if file.path in in_git else None,
+            )
+            for file in self.files
+        ]
+
+    def remember(self, sent: Iterable[Stored], memory: HashMemory) -> None:
+        """Keep the hashes that the upload computed, so that a rerun need not read the files."""
+        by_path = {file.path: file.source for file in self.files}
+        for one in sent:
+            memory.keep(by_path[one.path], "sha256", one.sha256)
+            if one.xet_hash:
+                memory.keep(by_path[one.path], "xet", one.xet_hash)
+
+    def xet_hash(self, path: str, memory: HashMemory) -> str:
+        """The xet hash of a file, computed here unless the memory vouches for it."""
+        source = next(file.source for file in self.files if file.path == path)
+        found = memory.recall(source, "xet")
+        if found is None:
+            from agent.hub import xet
+
+            found = xet.hash_file(source)
+            memory.keep(source, "xet", found)
+        return found
+
+
+def draft(stock: Inventory) -> Draft:
+    """Set aside the files that may need a repair and read them.
+
+    Raises:
+        ArtifactError: adapter_config.json cannot be parsed.
+    """
+    files = [file for file in stock.files if file.path not in {README, ADAPTER_CONFIG, MANIFEST}]
+    found = {path: stock.get(path) for path in (README, ADAPTER_CONFIG)}
+    repaired = {path: file.source.read_bytes() for path, file in found.items() if file}
+    adapter = None
+    if ADAPTER_CONFIG in repaired:
+        adapter = card.read_adapter_config(repaired[ADAPTER_CONFIG], str(stock.root / ADAPTER_CONFIG))
+    return Draft(stock, tuple(files), repaired, adapter)
+
+
+def make(
+    draft: Draft,
+    *,
+    config: Config,
+    training: Training,
+    repo: Repo,
+    identity: Identity,
+    sent: Iterable[Stored],
+    hub_readme: str | None,
+) -> list[Stored]:
+    """Make the files that tell a reader about the others: card, adapter config, manifest.
+
+    Args:
+        draft: what is published.
+        config: what was asked for.
+        training: what is known of the training.
+        repo: asked whether a base model exists and whether it accepts the card.
+        identity: the ids the manifest carries.
+        sent: the other files, for the manifest.
+        hub_readme: the README on the branch, whose prose stays if the folder brings none.
+    """
+    text = draft.repaired[README].decode(errors="replace") if README in draft.repaired else hub_readme
+    named = (
+        [str(draft.adapter.get(card.BASE_KEY))] if draft.adapter and draft.adapter.get(card.BASE_KEY) else []
+    )
+    if README in draft.repaired and text is not None:
+        named += card.named_bases(card.read_metadata(text)[0])
+    base = card.choose_base(config.base_model, named, repo.client.model_exists)
+    facts = card.Facts(
+        repo_id=repo.repo_id,
+        endpoint=repo.client.endpoint,
+        kind=draft.stock.kind,
+        method=training.method,
+        base_model=base,
+        dataset=_public_name(config.dataset),
+        job_id=str(identity.job_id),
+        tag=identity.tag,
+    )
+    made = {README: _card(text, facts, repo).encode()}
+    if draft.adapter is not None:
+        made[ADAPTER_CONFIG] = card.with_base(draft.repaired[ADAPTER_CONFIG], dict(draft.adapter), base)
+    stored = [_stored(path, content) for path, content in made.items()]
+    manifest = card.make_manifest(
+        files=[(one.path, one.size_bytes, one.sha256) for one in [*sent, *stored]],
+        identity={
+            "job": str(identity.job_id),
+            "finalize_id": identity.finalize_id,
+            "content_id": identity.content_id,
+            "repo_id": repo.repo_id,
+            "revision": repo.branch,
+        },
+        training={
+            "kind": draft.stock.kind,
+            "method": training.method,
+            "base_model": base,
+            "dataset": _public_name(config.dataset),
+            "steps": training.steps,
+            "metrics": training.metrics,
+            "git_revision": config.git_revision,
+        },
+        versions={"agent": __version__} | {name: version(name) for name in _LIBRARIES},
+    )
+    return [*stored, _stored(MANIFEST, manifest)]
+
+
+def _card(text: str | None, facts: card.Facts, repo: Repo) -> str:
+    """The card, without the author's metadata if the Hub would refuse the commit for it."""
+    rendered = card.publish_card(text, facts)
+    refused = repo.card_error(rendered)
+    if refused is None:
+        return rendered
+    get_logger().warning("the Hub refuses the README's metadata; publishing it without", because=refused)
+    return card.plain_card(text, facts)
+
+
+def message(config: Config, training: Training, identity: Identity) -> Message:
+    """The commit's first line and trailers."""
+    method = f"{training.method.upper()} " if training.method else ""
+    trailers = {
+        "Job-Id": str(identity.job_id),
+        "Finalize-Id": identity.finalize_id,
+        "Content-Id": identity.content_id,
+    }
+    if config.git_revision:
+        trailers["Git-Revision"] = config.git_revision
+    return Message(config.commit_message or f"Publish {method}model of job {identity.job_id}", trailers)
+
+
+def _public_name(dataset: str | None) -> str | None:
+    """A dataset's name without the folders of the machine it was read on."""
+    return Path(dataset).name if dataset and dataset.startswith(("/", "~", ".")) else dataset
+
+
+def _stored(path: str, content: bytes) -> Stored:
+    return Stored(path, len(content), hashlib.sha256(content).hexdigest(), blob=content)
