@@ -157,7 +157,13 @@ class Finalize:
         """
         from agent.hub import content
 
-        delivery = content.deliver(self.repo, self.draft.pieces(), self.draft.later, self.sha256s)
+        try:
+            delivery = content.deliver(self.repo, self.draft.pieces(), self.draft.later, self.sha256s)
+        except OSError as error:
+            raise ArtifactError(
+                f"{error.filename or self.stock.root} cannot be read: {error.strerror or error}.",
+                hint="Nothing was published. Check the disk, then run again.",
+            ) from error
         self.outcome.uploaded_bytes, self.sent = delivery.sent_bytes, list(delivery.stored)
         changed = self.stock.changed()
         if changed:

@@ -30,6 +30,8 @@ _LOOKS_SECRET = re.compile(
     r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
     r"|(?<=Bearer )[^\s\"']+"
 )
+# The Hub's library warns about paths it was told to take; what matters comes back as an error.
+_LIBRARIES = {"httpx2": logging.WARNING, "httpcore2": logging.WARNING, "huggingface_hub": logging.ERROR}
 _known: set[str] = set()
 
 
@@ -91,8 +93,8 @@ def configure(*, style: str, level: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for library in ("httpx2", "httpcore2", "huggingface_hub", "filelock", "asyncio"):
-        logging.getLogger(library).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+    for library, quiet in _LIBRARIES.items():
+        logging.getLogger(library).setLevel(logging.DEBUG if level == "debug" else quiet)
     logging.captureWarnings(capture=True)
     warnings.simplefilter("default" if level == "debug" else "ignore")
     structlog.configure(
@@ -101,6 +103,14 @@ def configure(*, style: str, level: str, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )
+
+
+def adopt(library: str) -> None:
+    """Take away the handlers a library gave itself at import: they would write past the redaction."""
+    logger = logging.getLogger(library)
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.DEBUG if logging.getLogger().level <= logging.DEBUG else _LIBRARIES[library])
 
 
 def get_logger() -> structlog.stdlib.BoundLogger:

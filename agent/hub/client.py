@@ -16,7 +16,7 @@ from huggingface_hub import HfApi, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
-from agent import __version__
+from agent import __version__, log
 from agent.errors import AgentError, HubAuthError, HubRefusedError, HubUnreachableError
 from agent.retry import READ, Patience, Policy, RemoteFailure
 
@@ -29,6 +29,8 @@ LIBRARY = "training-completion-agent"
 # A commit may take the server a minute; the library's own session would wait for ever.
 TIMEOUT = httpx2.Timeout(120.0, connect=15.0)
 NOT_FOUND = 404
+# How the library words what a server refused, where it raises a plain ValueError for it.
+_REFUSALS = ("Invalid metadata in README.md", "LFS batch API returned errors")
 _UNAUTHORIZED, _PAYMENT, _FORBIDDEN, _BAD_REQUEST = 401, 402, 403, 400
 
 
@@ -41,6 +43,7 @@ class HubClient:
 
     def __init__(self, *, endpoint: str, token: str | None, patience: Patience) -> None:
         set_client_factory(_session)
+        log.adopt("huggingface_hub")
         self.endpoint = endpoint
         self.patience = patience
         self.api = HfApi(endpoint=endpoint, token=token or False)
@@ -182,8 +185,10 @@ def as_failure(error: Exception) -> RemoteFailure | None:
         return RemoteFailure(f"no complete answer ({type(error).__name__}: {error})", status=None)
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | KeyError):
         return RemoteFailure(f"an answer that cannot be read ({type(error).__name__})", status=None)
-    if isinstance(error, ValueError) and "metadata in README.md" in str(error):
+    if isinstance(error, ValueError) and str(error).startswith(_REFUSALS):
         return RemoteFailure(" ".join(str(error).split()), status=_BAD_REQUEST)
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+        return as_failure(error.__cause__)  # the library's thread pool wraps what went wrong
     return None
 
 

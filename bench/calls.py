@@ -1,0 +1,63 @@
+"""Calls to the Hub's API, counted where they arrive."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from agent.sandbox.hub import Hub
+from bench import folders, sides
+from bench.hub import TOKEN, USER
+from bench.measure import Row, Target, in_turns, series
+from bench.rows import FINALIZE, HF_UPLOAD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.child import Cost
+    from bench.rows import Settings
+
+MANY_FILES = 250
+_MOST_CALLS = 14
+
+
+class Publish(Protocol):
+    """One side, publishing a folder to a repo of a Hub."""
+
+    def __call__(self, home: Path, endpoint: str, folder: Path, *, repo_id: str) -> Cost:
+        """Publish, and return what it took."""
+
+
+def calls(settings: Settings) -> Iterator[Row]:
+    """Calls that one publish makes, storage aside: new, small, in place of another model, and again."""
+    with folders.many_files_model(settings.tmp, MANY_FILES) as many:
+        pairs = in_turns(
+            partial(_count_all, sides.finalize, many, settings.tmp),
+            partial(_count_all, sides.hf_upload, many, settings.tmp),
+            settings.runs,
+        )
+    for what in pairs[0][0]:
+        ours, theirs = (series([pair[side][what] for pair in pairs]) for side in (0, 1))
+        yield Row("calls", what, "calls", FINALIZE, HF_UPLOAD, ours, theirs, Target(ours=_MOST_CALLS))
+
+
+def _count_all(publish: Publish, many: Path, tmp: Path) -> dict[str, int]:
+    """One side's calls by scenario, on a Hub of its own."""
+    with tempfile.TemporaryDirectory(dir=tmp) as folder, Hub(root=Path(folder) / "hub") as hub:
+        hub.add_user(USER, token=TOKEN)
+        home = sides.fresh_home(Path(folder))
+        small, large = f"{USER}/small", f"{USER}/large"
+        scenarios = {
+            f"first publish of {MANY_FILES} files": (many, large),
+            "first publish of a fixture": (folders.FIXTURE, small),
+            "another model in its place": (folders.OTHER_FIXTURE, small),
+            "the same again": (folders.OTHER_FIXTURE, small),
+        }
+        found = {}
+        for what, (source, repo_id) in scenarios.items():
+            before = len(hub.requests)
+            publish(home, hub.endpoint, source, repo_id=repo_id)
+            found[what] = sum(request.kind != "cas" for request in hub.requests[before:])
+        return found

@@ -1,0 +1,96 @@
+"""Output folders to publish, made the same on every machine: valid safetensors full of noise."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import struct
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bench.child import REPO_ROOT, BenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FIXTURE = REPO_ROOT / "tests" / "fixtures" / "trl" / "sft_full"
+OTHER_FIXTURE = REPO_ROOT / "tests" / "fixtures" / "trl" / "sharded"
+MEGA = 1_000_000
+_STEP_BYTES = 8 * 2**20  # small, because a child's peak RSS is never below ours
+_ROW_BYTES = 2 * 4096  # one row of a bfloat16 tensor
+_AGE_S = 3600
+_SETTLED_S = 2.5  # younger files are read again by whoever remembers hashes by their stamp
+_CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16"}
+
+
+@contextmanager
+def one_file_model(tmp: Path, size_mb: float) -> Iterator[Path]:
+    """A whole model in one weights file of `size_mb`; the folder is removed at the end."""
+    _need_space(tmp, 2.2 * size_mb * MEGA)  # the folder, and what the Hub stores of it
+    with _folder(tmp, f"model-{size_mb:g}mb") as folder:
+        _write_safetensors(folder / "model.safetensors", round(size_mb * MEGA), seed=1)
+        _settle(folder)
+        yield folder
+
+
+@contextmanager
+def many_files_model(tmp: Path, count: int) -> Iterator[Path]:
+    """A sharded model of `count` files in all; the folder is removed at the end."""
+    with _folder(tmp, f"model-{count}-files") as folder:
+        shards = count - len(list(folder.iterdir())) - 1
+        weight_map = {}
+        for number in range(1, shards + 1):
+            name = f"model-{number:05}-of-{shards:05}.safetensors"
+            _write_safetensors(folder / name, _ROW_BYTES, seed=number, tensor=f"layer.{number}")
+            weight_map[f"layer.{number}"] = name
+        index = {"metadata": {"total_size": shards * _ROW_BYTES}, "weight_map": weight_map}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        _settle(folder)
+        yield folder
+
+
+@contextmanager
+def _folder(tmp: Path, name: str) -> Iterator[Path]:
+    folder = tmp / name
+    folder.mkdir()
+    try:
+        (folder / "config.json").write_text(json.dumps(_CONFIG))
+        (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": {"type": "BPE"}}))
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_safetensors(path: Path, about_bytes: int, *, seed: int, tensor: str = "weight") -> None:
+    rows = max(1, about_bytes // _ROW_BYTES)
+    size = rows * _ROW_BYTES
+    header = json.dumps(
+        {tensor: {"dtype": "BF16", "shape": [rows, _ROW_BYTES // 2], "data_offsets": [0, size]}}
+    )
+    header += " " * (-len(header) % 8)
+    noise = random.Random(seed)
+    with path.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(header)) + header.encode())
+        for start in range(0, size, _STEP_BYTES):
+            stream.write(noise.randbytes(min(_STEP_BYTES, size - start)))
+
+
+def _settle(folder: Path) -> None:
+    """Make the files look an hour old, and wait until no stamp is suspiciously fresh."""
+    an_hour_ago = time.time() - _AGE_S
+    for path in folder.iterdir():
+        os.utime(path, (an_hour_ago, an_hour_ago))
+    time.sleep(_SETTLED_S)
+
+
+def _need_space(tmp: Path, size_bytes: float) -> None:
+    free = shutil.disk_usage(tmp).free
+    if free < size_bytes:
+        raise BenchError(
+            f"{tmp} has {free / 1e9:.1f} GB free, {size_bytes / 1e9:.1f} GB are needed; "
+            "set TMPDIR to a roomier place or lower --size-mb"
+        )

@@ -1,0 +1,137 @@
+"""The rows: what is compared with what, and what is promised."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bench import folders, sides
+from bench.child import clean_env, python, run
+from bench.hub import hub_process
+from bench.measure import Row, Target, in_turns, series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from bench.child import Cost
+
+FINALIZE, HF_UPLOAD, IMPORT = "finalize", "hf upload", "import of the client"
+SHORT_FACTOR = 5  # what takes a second is run this much more often
+_EXIT_ARTIFACT = 11
+_UNITS = {"wall_s": "s", "cpu_s": "s", "peak_mb": "MB"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How big, how often, how fast, and where."""
+
+    tmp: Path
+    size_mb: float
+    runs: int
+    rate_mb_s: float
+
+    @property
+    def short_runs(self) -> int:
+        """How often to run what takes a second."""
+        return self.runs * SHORT_FACTOR
+
+
+def cold(settings: Settings) -> Iterator[Row]:
+    """A first publish at a given bandwidth, against the Hub's own command line."""
+    with folders.one_file_model(settings.tmp, settings.size_mb) as folder:
+        pairs = in_turns(
+            partial(sides.first_finalize, settings.tmp, folder, settings.rate_mb_s),
+            partial(sides.first_hf_upload, settings.tmp, folder, settings.rate_mb_s),
+            settings.runs,
+        )
+    publish = f"publish {settings.size_mb:g} MB at {settings.rate_mb_s:g} MB/s"
+    names = (FINALIZE, HF_UPLOAD)
+    yield _row(pairs, "wall_s", group="cold", what=publish, names=names, target=Target(ratio=1.05))
+    yield _row(pairs, "cpu_s", group="cold", what="its processor time", names=names)
+    yield _row(pairs, "peak_mb", group="cold", what="its peak memory", names=names)
+
+
+def noop(settings: Settings) -> Iterator[Row]:
+    """A rerun on a published folder, against importing the client and doing nothing."""
+    yield _noop_of(settings, folders.FIXTURE, "rerun, small fixture")
+    with folders.one_file_model(settings.tmp, settings.size_mb) as folder:
+        yield _noop_of(settings, folder, f"rerun, {settings.size_mb:g} MB")
+
+
+def _noop_of(settings: Settings, folder: Path, what: str) -> Row:
+    home = sides.fresh_home(settings.tmp)
+    with hub_process(settings.tmp, None) as endpoint:
+        sides.finalize(home, endpoint, folder)
+        sides.import_client(home)
+        pairs = in_turns(
+            partial(sides.finalize, home, endpoint, folder),
+            partial(sides.import_client, home),
+            settings.short_runs,
+        )
+    shutil.rmtree(home)
+    return _row(
+        pairs, "wall_s", group="noop", what=what, names=(FINALIZE, IMPORT), target=Target(difference=0.5)
+    )
+
+
+def memory(settings: Settings) -> Iterator[Row]:
+    """Peak memory of a big publish, against one an eighth as big; bandwidth is not limited."""
+    small_mb, large_mb = settings.size_mb / 2, settings.size_mb * 4
+    publishers = {FINALIZE: sides.first_finalize, HF_UPLOAD: sides.first_hf_upload}
+    with (
+        folders.one_file_model(settings.tmp, small_mb) as small,
+        folders.one_file_model(settings.tmp, large_mb) as large,
+    ):
+        found = {
+            name: in_turns(
+                partial(publish, settings.tmp, large, None),
+                partial(publish, settings.tmp, small, None),
+                settings.runs,
+            )
+            for name, publish in publishers.items()
+        }
+    for name, pairs in found.items():
+        yield _row(
+            pairs,
+            "peak_mb",
+            group="memory",
+            what=f"peak of {name} by size",
+            names=(f"{large_mb:g} MB", f"{small_mb:g} MB"),
+            target=Target(ratio=1.2, ours=450) if name == FINALIZE else None,
+        )
+    large_only = [(ours, theirs) for (ours, _), (theirs, _) in zip(*found.values(), strict=True)]
+    what = f"peak at {large_mb:g} MB by program"
+    yield _row(large_only, "peak_mb", group="memory", what=what, names=(FINALIZE, HF_UPLOAD))
+
+
+def imports(settings: Settings) -> Iterator[Row]:
+    """Answers that need no Hub, against an interpreter that does nothing."""
+    home = sides.fresh_home(settings.tmp)
+    env = clean_env(home, AGENT_STATE_DIR=str(home / "state"), HF_HOME=str(home / "hf"))
+    start = partial(run, env=env, cwd=home, quiet_disk=False)
+    missing = python("-m", "agent", "finalize", "--output-dir", str(home / "missing"))
+    asked = {
+        "--help": partial(start, python("-m", "agent", "--help")),
+        "missing folder": partial(start, missing, expect=_EXIT_ARTIFACT),
+    }
+    for name, side in asked.items():
+        side()
+        pairs = in_turns(side, partial(start, python("-c", "pass")), settings.short_runs)
+        yield _row(pairs, "wall_s", group="import", what="start-up", names=(name, "python -c pass"))
+    shutil.rmtree(home)
+
+
+def _row(
+    pairs: Sequence[tuple[Cost, Cost]],
+    cost: str,
+    *,
+    group: str,
+    what: str,
+    names: tuple[str, str],
+    target: Target | None = None,
+) -> Row:
+    ours, theirs = (series([getattr(pair[side], cost) for pair in pairs]) for side in (0, 1))
+    return Row(group, what, _UNITS[cost], *names, ours, theirs, target)

@@ -1,0 +1,132 @@
+"""What all tests share: real training outputs, and a pod that publishes them to an embedded Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.outcome import Outcome
+    from agent.sandbox.hub import Hub
+
+ROOT = Path(__file__).parent.parent
+FIXTURES = ROOT / "tests" / "fixtures" / "trl"
+TOKEN = "hf_PlantedTokenOfAda0123456789"
+
+# hf_xet reads these once, when it is loaded; the waits of its own retries are not what we test.
+os.environ.update(
+    HF_XET_CLIENT_RETRY_BASE_DELAY="10ms",
+    HF_XET_CLIENT_RETRY_MAX_ATTEMPTS="2",
+    HF_XET_CACHE=tempfile.mkdtemp(prefix="xet-cache-"),
+    HF_XET_TELEMETRY_ENABLED="false",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+)
+
+
+class Clock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@dataclass
+class Pod:
+    """A pod that holds a token of the embedded Hub; each has its own state folder."""
+
+    hub: Hub
+    state_dir: Path
+    clock: Clock = field(default_factory=Clock)
+
+    def environ(self, folder: Path, **more: str) -> dict[str, str]:
+        return {
+            "HF_TOKEN": TOKEN,
+            "HF_ENDPOINT": self.hub.endpoint,
+            "HF_REPO_NAME": "ada/model",
+            "OUTPUT_DIR": str(folder),
+            "AGENT_STATE_DIR": str(self.state_dir),
+            **more,
+        }
+
+    def finalize(self, folder: Path, outcome: Outcome | None = None, **more: str) -> Outcome:
+        """Run finalize in this process, over real HTTP, without waiting between retries."""
+        from agent.config import load
+        from agent.finalize import finalize
+        from agent.outcome import Outcome
+        from agent.retry import Patience
+
+        config = load({name: value for name, value in self.environ(folder, **more).items() if value})
+        outcome = outcome or Outcome()
+        patience = Patience(
+            config.stall_s, config.deadline_s, clock=self.clock, sleep=self.clock.sleep, jitter=lambda: 0.0
+        )
+        finalize(config, outcome, patience)
+        return outcome
+
+    def command(self, folder: Path, *args: str, **more: str) -> subprocess.Popen[str]:
+        """Start the command line as a pod's entrypoint would."""
+        environ = {"PATH": os.environ["PATH"], "HOME": str(self.state_dir), "PYTHONPATH": str(ROOT)}
+        environ |= {name: os.environ[name] for name in os.environ if name.startswith("HF_XET_CLIENT_RETRY")}
+        return subprocess.Popen(
+            [sys.executable, "-m", "agent", *(args or ("finalize", "--json"))],
+            env=environ | self.environ(folder, **more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def row(self, job_id: str | None) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.state_dir / str(job_id) / "row.json").read_text())
+        return found
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    """An embedded Hub with a writer, a reader and an organisation."""
+    from agent.sandbox.hub import Hub
+
+    shutil.rmtree(os.environ["HF_XET_CACHE"], ignore_errors=True)  # it is keyed by endpoint, ports come again
+    with Hub(root=tmp_path / "hub") as running:
+        running.add_user("ada", token=TOKEN, role="write", orgs={"lab": "write"})
+        running.add_user("ada", token="hf_ReadOnlyTokenOfAda01234", role="read")
+        yield running
+    from huggingface_hub import close_session
+
+    close_session()
+
+
+@pytest.fixture
+def pod(hub: Hub, tmp_path: Path) -> Pod:
+    return Pod(hub, tmp_path / "state")
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Any:
+    """Copies of real training outputs: `trained("sft_full")` is a folder that a test may change."""
+
+    def copy(name: str, to: str | None = None) -> Path:
+        folder = tmp_path / "outputs" / (to or name)
+        shutil.copytree(FIXTURES / name, folder)
+        return folder
+
+    return copy
