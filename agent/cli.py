@@ -88,6 +88,29 @@ def finalize(
     _run(story, flags, as_json=as_json, show=_show_plan if dry_run else _show_outcome)
 
 
+@cli.command()
+@click.option(
+    "--output-dir", type=click.Path(path_type=Path), help="A folder to publish; default: one is made."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def demo(*, output_dir: Path | None, as_json: bool) -> None:
+    """Publish to an embedded Hub on this machine and check every claim; needs no account.
+
+    Exit 0 only if everything shown is true.
+    """
+    try:
+        from agent.demo import run_demo
+
+        sys.exit(run_demo(output_dir, as_json=as_json))
+    except KeyboardInterrupt:
+        click.echo("stopped; nothing is left running", err=True)
+        sys.exit(128 + signal.SIGINT)
+    except ModuleNotFoundError as error:
+        raise click.UsageError(
+            f"The demo needs {error.name}: pip install 'training-completion-agent[demo]'"
+        ) from error
+
+
 def _run(
     story: Callable[[Config, Outcome], None],
     flags: dict[str, Any],

@@ -78,6 +78,8 @@ class HubClient:
         def attempt() -> T:
             try:
                 return call()
+            except RemoteFailure:
+                raise
             except Exception as error:
                 failure = as_failure(error)
                 if failure is None:
@@ -170,8 +172,6 @@ class HubClient:
 
 def as_failure(error: Exception) -> RemoteFailure | None:
     """Read a library's exception as a failed call; None means that it is a bug of ours."""
-    if isinstance(error, RemoteFailure):
-        return error
     if isinstance(error, HfHubHTTPError):
         response = error.response
         words = error.server_message or response.headers.get("X-Error-Message") or response.reason_phrase
@@ -187,9 +187,9 @@ def as_failure(error: Exception) -> RemoteFailure | None:
         return RemoteFailure(f"an answer that cannot be read ({type(error).__name__})", status=None)
     if isinstance(error, ValueError) and str(error).startswith(_REFUSALS):
         return RemoteFailure(" ".join(str(error).split()), status=_BAD_REQUEST)
-    if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
-        return as_failure(error.__cause__)  # the library's thread pool wraps what went wrong
-    return None
+    # The library's thread pool wraps what went wrong in a RuntimeError.
+    wrapped = error.__cause__ if isinstance(error, RuntimeError) else None
+    return as_failure(wrapped) if isinstance(wrapped, Exception) else None
 
 
 def _listing(response: httpx2.Response) -> list[Any]:
