@@ -179,7 +179,7 @@ def _print(console: Console, shown: Shown) -> None:
 
     if shown.card:
         lines = shown.card.splitlines()[:_CARD_LINES]
-        console.print("\n[bold]The card's first lines[/]  (the folder's README named /workspace/base)")
+        console.print("\n[bold]The card's first lines[/]")
         console.print("\n".join(f"  │ {line}" for line in lines), markup=False)
 
     steps = shown.outcome.get("steps", {})

@@ -1,4 +1,4 @@
-"""The command line as a pod sees it: exit codes, sentences, JSON, signals – and no secret anywhere."""
+"""The command line as a pod sees it: exit codes, sentences, JSON, signals, and no secret anywhere."""
 
 from __future__ import annotations
 
