@@ -1,0 +1,110 @@
+"""README, help and code say the same: tables are compared both ways, commands are run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent import config, errors
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def rows(heading):
+    section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_environment_table_lists_what_the_agent_reads_and_nothing_else():
+    listed = {tuple(re.findall(r"`(\w+)`", row[0])) for row in rows("Environment")}
+    assert listed == set(config.variables().values()) | {("TRAINING_CONFIG",)}
+
+
+def test_the_exit_codes_are_those_of_the_error_tree():
+    listed = {(int(row[0]), row[1], row[3] == "yes") for row in rows("Exit codes")}
+    tree = {(e.exit_code, e.code, e.retryable) for e in errors.AgentError.__subclasses__()}
+    others = {(0, "done", False), (errors.EXIT_USAGE, "usage", False), (errors.EXIT_BUG, "bug", False)}
+    interrupted = {(errors.Interrupted(signum).exit_code, "interrupted", True) for signum in (2, 15)}
+    assert listed == tree | others | interrupted
+
+
+def test_help_names_every_exit_code_of_the_table():
+    shown = subprocess.run(
+        [sys.executable, "-m", "agent", "finalize", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    for code, name, *_ in rows("Exit codes"):
+        assert code in shown
+        assert name in shown or name in {"usage", "done", "bug", "interrupted"}
+
+
+def test_every_flag_names_its_variable_and_the_variable_is_read():
+    shown = subprocess.run(
+        [sys.executable, "-m", "agent", "finalize", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    named = set(re.findall(r"\[([A-Z_]+)", shown)) - {"OPTIONS"}
+    assert named
+    assert named <= {name for names in config.variables().values() for name in names}
+
+
+def test_the_two_commands_are_the_ones_that_guard_main():
+    first = re.search(r"```sh\n(.*?)```", README, re.DOTALL)[1]
+    assert [line.split("#")[0].strip() for line in first.splitlines()] == ["./dev demo", "./dev test"]
+    assert "\n./dev test\n" in (ROOT / ".ci" / "run").read_text()
+
+
+def commands():
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL):
+        for line in block.splitlines():
+            if "python -m agent" in line:
+                yield line
+
+
+@pytest.mark.parametrize("line", list(commands()))
+def test_every_command_of_the_readme_works(line, hub, pod, trained, monkeypatch, tmp_path):
+    before, after = line.split("python -m agent ")
+    trained("sft_lora", "run-7")
+    monkeypatch.chdir(tmp_path)
+    hub.add_model("meta-llama/Llama-3.1-8B")
+    more = dict(pair.split("=") for pair in shlex.split(before))
+    process = pod.command(tmp_path / "outputs" / "run-7", *shlex.split(after), **more)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+
+
+def test_the_demo_prints_what_the_readme_shows():
+    demo = subprocess.run(
+        [sys.executable, "-m", "agent", "demo"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True,
+    )  # fmt: skip
+
+    def shape(text):
+        """The lines without what differs from run to run: times, ports, hashes, folders."""
+        text = re.sub(r"/tmp/\S+", "/tmp/", text)
+        text = re.sub(r"\b[0-9a-f]{12}\b|\b[0-9a-f]{40}\b|[0-9]+", "0", text)
+        return {re.sub(r"[ ━─]+", " ", line).strip() for line in text.splitlines() if line.strip()}
+
+    shown = re.search(r"```text\n(An embedded.*?)```", README, re.DOTALL)[1]
+    assert shape(shown) <= shape(demo.stdout)
+
+
+def test_a_demo_of_a_broken_folder_does_not_claim_success(tmp_path):
+    demo = subprocess.run(
+        [sys.executable, "-m", "agent", "demo", "--json", "--output-dir", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert demo.returncode == 11
+    assert "it says completed" in demo.stdout
+
+
+def test_documents_name_no_file_that_is_not_there():
+    for name in ("README.md", "ARCHITECTURE.md"):
+        for path in re.findall(r"`((?:tests|bench|hub|requirements)/[\w/.]+)", (ROOT / name).read_text()):
+            relative = path.rstrip(".")
+            assert (ROOT / relative).exists() or (ROOT / "agent" / relative).exists(), path

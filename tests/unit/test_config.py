@@ -1,0 +1,609 @@
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from agent import config as configuration
+from agent import log
+from agent.config import load, variables
+from agent.errors import ConfigError
+
+JOB = "6f1c2a54-9d0e-4a57-8c11-0123456789ab"
+JOB_2 = "0b0b0b0b-9d0e-4a57-8c11-0123456789ab"
+TOKEN = "hf_PlantedTokenForTheUnitTests01"
+
+
+@pytest.fixture(autouse=True)
+def _no_workspace(monkeypatch, tmp_path):
+    """The machine's own /workspace and home play no part, unless a test says so."""
+    monkeypatch.setattr(configuration, "DEFAULT_PATH", tmp_path / "workspace" / "config.json")
+
+
+@pytest.fixture
+def training_config(tmp_path):
+    def write(text, name="config.json"):
+        path = tmp_path / name
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def problems_of(environ, flags=None):
+    with pytest.raises(ConfigError) as raised:
+        load(environ, flags)
+    return raised.value.message
+
+
+# --- every variable ---------------------------------------------------------------------------------
+
+
+def test_the_variables_and_their_aliases_are_those_of_the_contract():
+    assert variables() == {
+        "hf_token": ("HF_TOKEN",),
+        "repo_name": ("HF_REPO_NAME",),
+        "hf_username": ("HF_USERNAME",),
+        "revision": ("HF_REVISION",),
+        "endpoint": ("HF_ENDPOINT",),
+        "private": ("HF_REPO_PRIVATE",),
+        "output_dir": ("OUTPUT_DIR",),
+        "commit_message": ("AGENT_COMMIT_MESSAGE",),
+        "job_id": ("JOB_ID", "AGENT_JOB_ID"),
+        "supabase_url": ("SUPABASE_URL", "NEXT_PUBLIC_SUPABASE_URL"),
+        "training_method": ("TRAINING_METHOD",),
+        "training_config_name": ("TRAINING_CONFIG_NAME", "CONFIG_NAME"),
+        "training_config_id": ("TRAINING_CONFIG_ID",),
+        "base_model": ("BASE_MODEL", "MODEL_NAME"),
+        "dataset": ("DATASET",),
+        "git_revision": ("GITHUB_SHA",),
+        "state_dir": ("AGENT_STATE_DIR",),
+        "stall_s": ("AGENT_STALL_S",),
+        "deadline_s": ("AGENT_DEADLINE_S",),
+        "log_format": ("AGENT_LOG_FORMAT",),
+        "log_level": ("AGENT_LOG_LEVEL",),
+    }
+
+
+EVERY_VARIABLE = [
+    ("HF_TOKEN", TOKEN, "token", TOKEN),
+    ("HF_REPO_NAME", "ada/model", "repo_name", "ada/model"),
+    ("HF_USERNAME", "ada", "hf_username", "ada"),
+    ("HF_REVISION", "exp/run-2", "revision", "exp/run-2"),
+    ("HF_ENDPOINT", "http://127.0.0.1:8080", "endpoint", "http://127.0.0.1:8080"),
+    ("HF_REPO_PRIVATE", "true", "private", True),
+    ("OUTPUT_DIR", "/data/out", "output_dir", Path("/data/out")),
+    ("AGENT_COMMIT_MESSAGE", "Version two", "commit_message", "Version two"),
+    ("JOB_ID", JOB, "job_id", UUID(JOB)),
+    ("AGENT_JOB_ID", JOB, "job_id", UUID(JOB)),
+    ("SUPABASE_URL", "https://x.supabase.co", "supabase_url", "https://x.supabase.co"),
+    ("NEXT_PUBLIC_SUPABASE_URL", "https://x.supabase.co", "supabase_url", "https://x.supabase.co"),
+    ("TRAINING_METHOD", "DPO", "training_method", "DPO"),
+    ("TRAINING_CONFIG_NAME", "My run", "training_config_name", "My run"),
+    ("CONFIG_NAME", "My run", "training_config_name", "My run"),
+    ("TRAINING_CONFIG_ID", "abc-1", "training_config_id", "abc-1"),
+    ("BASE_MODEL", "org/base", "base_model", "org/base"),
+    ("MODEL_NAME", "org/base", "base_model", "org/base"),
+    ("DATASET", "org/data", "dataset", "org/data"),
+    ("GITHUB_SHA", "c0ffee", "git_revision", "c0ffee"),
+    ("AGENT_STATE_DIR", "/data/state", "state_dir", Path("/data/state")),
+    ("AGENT_STALL_S", "12.5", "stall_s", 12.5),
+    ("AGENT_DEADLINE_S", "60", "deadline_s", 60.0),
+    ("AGENT_LOG_FORMAT", "json", "log_format", "json"),
+    ("AGENT_LOG_LEVEL", "debug", "log_level", "debug"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "field", "value"), EVERY_VARIABLE)
+def test_each_variable_sets_its_field(name, text, field, value):
+    config = load({name: text})
+    assert getattr(config, field) == value
+    assert config.warnings == ()
+
+
+def test_every_alias_of_the_contract_was_tried_above():
+    assert {row[0] for row in EVERY_VARIABLE} == {name for names in variables().values() for name in names}
+
+
+@pytest.mark.parametrize("blank", ["", " ", " \t\n"])
+@pytest.mark.parametrize("name", [row[0] for row in EVERY_VARIABLE])
+def test_an_empty_variable_is_an_unset_one(name, blank):
+    assert load({name: blank}) == load({})
+
+
+def test_the_defaults_are_those_of_the_contract():
+    config = load({"AGENT_STATE_DIR": "/s"})
+    assert config.model_dump() == {
+        "hf_token": None,
+        "repo_name": None,
+        "hf_username": None,
+        "revision": "main",
+        "endpoint": "https://huggingface.co",
+        "private": None,
+        "output_dir": Path("/workspace/fine_tuned_model"),
+        "commit_message": None,
+        "job_id": None,
+        "supabase_url": None,
+        "training_method": None,
+        "training_config_name": None,
+        "training_config_id": None,
+        "base_model": None,
+        "dataset": None,
+        "git_revision": None,
+        "state_dir": Path("/s"),
+        "stall_s": 900.0,
+        "deadline_s": None,
+        "log_format": None,
+        "log_level": "info",
+        "warnings": (),
+    }
+
+
+@pytest.mark.parametrize(
+    ("canonical", "alias", "field", "value", "other"),
+    [
+        ("JOB_ID", "AGENT_JOB_ID", "job_id", JOB, JOB_2),
+        ("SUPABASE_URL", "NEXT_PUBLIC_SUPABASE_URL", "supabase_url", "https://a.example", "https://b.example"),
+        ("TRAINING_CONFIG_NAME", "CONFIG_NAME", "training_config_name", "a", "b"),
+        ("BASE_MODEL", "MODEL_NAME", "base_model", "org/a", "org/b"),
+    ],
+)
+def test_the_canonical_name_beats_its_alias(canonical, alias, field, value, other):
+    assert str(getattr(load({alias: other, canonical: value}), field)) == value
+    assert str(getattr(load({alias: other, canonical: ""}), field)) == other
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags", "field", "value"),
+    [
+        ({"OUTPUT_DIR": "/variable"}, {"OUTPUT_DIR": "/flag"}, "output_dir", Path("/flag")),
+        ({"HF_REPO_NAME": "a/variable"}, {"HF_REPO_NAME": "a/flag"}, "repo_name", "a/flag"),
+        ({"AGENT_JOB_ID": JOB}, {"JOB_ID": JOB_2}, "job_id", UUID(JOB_2)),
+        ({"MODEL_NAME": "org/variable"}, {"BASE_MODEL": "org/flag"}, "base_model", "org/flag"),
+        ({"HF_REPO_PRIVATE": "true"}, {"HF_REPO_PRIVATE": False}, "private", False),
+        ({"HF_REPO_PRIVATE": "false"}, {"HF_REPO_PRIVATE": None}, "private", False),
+        ({"HF_REVISION": "dev"}, {"HF_REVISION": None}, "revision", "dev"),
+    ],
+)
+def test_a_flag_beats_a_variable_and_a_flag_not_given_leaves_it(environ, flags, field, value):
+    assert getattr(load(environ, flags), field) == value
+
+
+def test_a_flag_beats_the_training_config(training_config):
+    path = training_config('{"output_dir": "/file", "model": {"name": "org/file"}}')
+    config = load({"TRAINING_CONFIG": path}, {"OUTPUT_DIR": "/flag", "BASE_MODEL": "org/flag"})
+    assert (config.output_dir, config.base_model) == (Path("/flag"), "org/flag")
+
+
+def test_the_process_environment_is_read_when_none_is_given(monkeypatch):
+    monkeypatch.setenv("HF_REPO_NAME", "ada/from-the-process")
+    assert load().repo_name == "ada/from-the-process"
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        load({}).revision = "other"
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("https://hub.example/", "https://hub.example"),
+        ("https://hub.example///", "https://hub.example"),
+        ("https://hub.example/base/", "https://hub.example/base"),
+        ("http://localhost:1234", "http://localhost:1234"),
+    ],
+)
+def test_the_endpoint_loses_its_trailing_slash(text, endpoint):
+    assert load({"HF_ENDPOINT": text}).endpoint == endpoint
+
+
+@pytest.mark.parametrize("text", ["6f1c2a549d0e4a578c110123456789ab", JOB.upper()])
+def test_a_job_id_in_another_spelling_is_the_same_job(text):
+    assert load({"JOB_ID": text}).job_id == UUID(JOB)
+
+
+@pytest.mark.parametrize(
+    ("text", "private"), [("true", True), ("1", True), ("yes", True), ("false", False), ("0", False)]
+)
+def test_visibility_is_spelled_as_people_spell_it(text, private):
+    assert load({"HF_REPO_PRIVATE": text}).private is private
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HF_REPO_NAME", "BASE_MODEL", "HF_REVISION"])
+def test_space_around_a_value_is_not_part_of_it(name):
+    field = {"HF_TOKEN": "token", "HF_REPO_NAME": "repo_name", "BASE_MODEL": "base_model"}.get(name, "revision")
+    assert getattr(load({name: " abcdefgh\n"}), field) == "abcdefgh"
+
+
+# --- where state goes -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workspace(monkeypatch):
+    """Say whether /workspace exists, whatever this machine has."""
+
+    def exists(*, there):
+        real = Path.is_dir
+        monkeypatch.setattr(Path, "is_dir", lambda path: there if path == Path("/workspace") else real(path))
+
+    return exists
+
+
+def test_state_is_kept_on_the_volume_of_a_pod(workspace):
+    workspace(there=True)
+    assert load({"XDG_STATE_HOME": "/xdg"}).state_dir == Path("/workspace/.agent")
+
+
+def test_without_a_volume_state_is_kept_where_xdg_says(workspace):
+    workspace(there=False)
+    assert load({"XDG_STATE_HOME": "/xdg"}).state_dir == Path("/xdg/training-agent")
+
+
+def test_without_volume_and_xdg_state_is_kept_in_the_home(workspace, monkeypatch):
+    workspace(there=False)
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert load({}).state_dir == Path("/home/ada/.local/state/training-agent")
+
+
+# --- what is wrong ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("JOB_ID", "job-17", "JOB_ID: Input should be a valid UUID"),
+        ("JOB_ID", JOB[:-1], "JOB_ID: Input should be a valid UUID"),
+        ("HF_ENDPOINT", "huggingface.co", "HF_ENDPOINT: must be a URL such as https://huggingface.co"),
+        ("HF_ENDPOINT", "ftp://hub.example", "HF_ENDPOINT: must be a URL"),
+        ("HF_ENDPOINT", "https://", "HF_ENDPOINT: must be a URL"),
+        ("HF_ENDPOINT", "https://hub.example/?a=b", "HF_ENDPOINT: must be a URL"),
+        ("HF_ENDPOINT", "https://hub.example/#a", "HF_ENDPOINT: must be a URL"),
+        ("HF_ENDPOINT", "https://hub example", "HF_ENDPOINT: must be a URL"),
+        ("HF_REVISION", "-dash", "HF_REVISION: String should match pattern"),
+        ("HF_REVISION", "a b", "HF_REVISION: String should match pattern"),
+        ("HF_REVISION", "main\nother", "HF_REVISION: String should match pattern"),
+        ("HF_REVISION", "zweig-ä", "HF_REVISION: String should match pattern"),
+        ("HF_REPO_PRIVATE", "maybe", "HF_REPO_PRIVATE: Input should be a valid boolean"),
+        ("AGENT_STALL_S", "0", "AGENT_STALL_S: Input should be greater than 0"),
+        ("AGENT_STALL_S", "-1", "AGENT_STALL_S: Input should be greater than 0"),
+        ("AGENT_STALL_S", "nan", "AGENT_STALL_S: Input should be greater than 0"),
+        ("AGENT_STALL_S", "15m", "AGENT_STALL_S: Input should be a valid number"),
+        ("AGENT_DEADLINE_S", "0", "AGENT_DEADLINE_S: Input should be greater than 0"),
+        ("AGENT_DEADLINE_S", "soon", "AGENT_DEADLINE_S: Input should be a valid number"),
+        ("AGENT_LOG_FORMAT", "xml", "AGENT_LOG_FORMAT: Input should be 'console' or 'json'"),
+        ("AGENT_LOG_LEVEL", "loud", "AGENT_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'"),
+        ("HF_TOKEN", "hf_two\nlines00000", "HF_TOKEN: contains characters that no token has"),
+        ("HF_TOKEN", "hf_with space0000", "HF_TOKEN: contains characters that no token has"),
+        ("HF_TOKEN", "hf_ümlaut00000000", "HF_TOKEN: contains characters that no token has"),
+    ],
+)
+def test_a_bad_value_is_refused_with_the_name_of_its_variable(name, text, said):
+    message = problems_of({name: text})
+    assert message.startswith(said)
+    assert ";" not in message.replace("; was it copied", "")
+
+
+def test_the_cure_is_told_with_the_problem():
+    with pytest.raises(ConfigError) as raised:
+        load({"JOB_ID": "x"})
+    assert raised.value.hint == "Correct the named variables; the README's table lists them all."
+    assert raised.value.exit_code == 10
+
+
+def test_all_problems_are_told_in_one_message(tmp_path):
+    message = problems_of(
+        {
+            "JOB_ID": "x",
+            "HF_ENDPOINT": "x",
+            "HF_REPO_PRIVATE": "x",
+            "AGENT_STALL_S": "x",
+            "AGENT_LOG_LEVEL": "x",
+            "AGENT_FILES": "x:y",
+            "HF_TOKEN_FILE": str(tmp_path / "nowhere"),
+            "TRAINING_CONFIG": str(tmp_path / "nowhere.json"),
+        }
+    )
+    assert [part.split(":")[0] for part in message.split("; ")] == [
+        "HF_TOKEN_FILE",
+        "AGENT_FILES",
+        "TRAINING_CONFIG",
+        "HF_ENDPOINT",
+        "HF_REPO_PRIVATE",
+        "JOB_ID",
+        "AGENT_STALL_S",
+        "AGENT_LOG_LEVEL",
+    ]
+
+
+def test_a_wrong_alias_is_refused_too():
+    assert "valid UUID" in problems_of({"AGENT_JOB_ID": "x"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AGENT_PUBLISH_IF",
+        "AGENT_FILES",
+        "AGENT_EXPECT",
+        "AGENT_EXCLUDE",
+        "AGENT_INCLUDE",
+        "AGENT_CHECKPOINT",
+    ],
+)
+def test_a_variable_that_would_change_what_is_published_is_refused_until_it_works(name):
+    assert problems_of({name: "x"}) == (
+        f"{name}: not supported by this version, and ignoring it would publish something else"
+    )
+    assert load({name: " "}).warnings == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AGENT_CHECK_WEIGHTS",
+        "AGENT_ALLOW_PARTIAL",
+        "AGENT_ALLOW_PICKLE",
+        "AGENT_ALLOW_STALE",
+        "AGENT_GIVE_UP_S",
+        "AGENT_ON_FINISH",
+        "AGENT_STOP_AFTER_S",
+        "AGENT_CHILD_ENV",
+        "AGENT_PUBLISH_ON_FAILURE",
+        "AGENT_WARM",
+        "AGENT_WARM_MBPS",
+        "AGENT_NOTIFY_URLS",
+    ],
+)
+def test_a_variable_without_effect_yet_is_named(name):
+    assert load({name: "x"}).warnings == (f"{name} is not supported by this version and has no effect",)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("AGENT_STAL_S", "AGENT_STAL_S is not a variable of this agent; did you mean AGENT_STALL_S?"),
+        ("AGENT_DEADLINE", "AGENT_DEADLINE is not a variable of this agent; did you mean AGENT_DEADLINE_S?"),
+        ("AGENT_EXCLUDES", "AGENT_EXCLUDES is not a variable of this agent; did you mean AGENT_EXCLUDE?"),
+        ("AGENT_QQQQQQQQQQQQQQQQ", "AGENT_QQQQQQQQQQQQQQQQ is not a variable of this agent"),
+    ],
+)
+def test_an_unknown_variable_is_named_with_the_nearest_known_one(name, said):
+    assert load({name: "x"}).warnings == (said,)
+
+
+def test_other_programs_variables_are_none_of_our_business():
+    assert load({"PATH": "/bin", "HF_HOME": "/h", "MY_AGENT_X": "1", "warnings": "x"}).warnings == ()
+
+
+# --- secrets ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [TOKEN, f"{TOKEN}\n", f"  {TOKEN}\r\n"])
+def test_a_token_is_read_from_the_file_that_its_variable_names(tmp_path, content):
+    (tmp_path / "token").write_text(content)
+    assert load({"HF_TOKEN_FILE": str(tmp_path / "token")}).token == TOKEN
+
+
+def test_a_token_in_the_environment_beats_one_in_a_file(tmp_path):
+    (tmp_path / "token").write_text("hf_InTheFile0000000")
+    assert load({"HF_TOKEN": TOKEN, "HF_TOKEN_FILE": str(tmp_path / "token")}).token == TOKEN
+    assert load({"HF_TOKEN": TOKEN, "HF_TOKEN_FILE": str(tmp_path / "nowhere")}).token == TOKEN
+
+
+def test_an_empty_token_file_is_no_token(tmp_path):
+    (tmp_path / "token").write_text("\n")
+    assert load({"HF_TOKEN_FILE": str(tmp_path / "token")}).token is None
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "JOB_TOKEN", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_ROLE_KEY"])
+def test_a_secret_file_that_cannot_be_read_is_a_problem(tmp_path, name):
+    assert problems_of({f"{name}_FILE": str(tmp_path)}).startswith(f"{name}_FILE: {tmp_path} cannot be read: ")
+
+
+def test_a_secret_file_that_is_not_text_is_a_problem(tmp_path):
+    (tmp_path / "token").write_bytes(b"\xff\xfe\x00")
+    assert problems_of({"HF_TOKEN_FILE": str(tmp_path / "token")}).startswith("HF_TOKEN_FILE: ")
+
+
+def test_a_token_file_with_two_lines_is_a_problem_that_does_not_tell_them(tmp_path):
+    (tmp_path / "token").write_text("hf_FirstLine000\nhf_SecondLine00\n")
+    message = problems_of({"HF_TOKEN_FILE": str(tmp_path / "token")})
+    assert "contains characters that no token has" in message
+    assert "FirstLine" not in message
+    assert "SecondLine" not in message
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "JOB_TOKEN", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_ROLE_KEY"])
+def test_a_secret_from_a_file_is_hidden_from_then_on(tmp_path, name):
+    (tmp_path / "secret").write_text("correct-horse-battery\n")
+    load({f"{name}_FILE": str(tmp_path / "secret")})
+    assert log.redact("it is correct-horse-battery") == "it is [hidden]"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HF_TOKEN",
+        "JOB_TOKEN",
+        "SUPABASE_ANON_KEY",
+        "SUPABASE_PUBLISHABLE_KEY",
+        "NEXT_PUBLIC_SUPABASE_ANON_KEY",
+        "SUPABASE_SERVICE_ROLE_KEY",
+        "SUPABASE_SERVICE_KEY",
+        "SUPABASE_SECRET_KEY",
+        "RUNPOD_TERMINATE_API_KEY",
+        "RUNPOD_API_KEY",
+        "INTERNAL_API_KEY",
+        "GITHUB_TOKEN",
+        "WANDB_API_KEY",
+        "DB_PASSWORD",
+        "CLIENT_SECRET",
+    ],
+)
+def test_every_secret_of_the_environment_is_hidden_from_then_on(name):
+    load({name: " correct-horse-battery\n"})
+    assert log.redact("it is correct-horse-battery!") == "it is [hidden]!"
+
+
+def test_secrets_are_hidden_even_when_the_config_is_refused():
+    problems_of({"JOB_ID": "x", "JOB_TOKEN": "correct-horse-battery"})
+    assert log.redact("correct-horse-battery") == "[hidden]"
+
+
+def test_a_value_that_is_no_secret_stays_readable():
+    load({"HF_REPO_NAME": "ada/my-model", "HF_USERNAME": "ada-lovelace"})
+    assert log.redact("ada/my-model of ada-lovelace") == "ada/my-model of ada-lovelace"
+
+
+def test_a_config_does_not_show_its_token():
+    config = load({"HF_TOKEN": TOKEN})
+    assert config.token == TOKEN
+    for shown in (repr(config), str(config), f"{config.hf_token}", str(config.model_dump())):
+        assert TOKEN not in shown
+
+
+def test_a_refusal_does_not_show_any_value_of_a_secret():
+    secret = "hf_Planted Token With Spaces"
+    with pytest.raises(ConfigError) as raised:
+        load({"HF_TOKEN": secret, "JOB_ID": "x"})
+    assert raised.value.__cause__ is None
+    for shown in (str(raised.value), repr(raised.value), raised.value.hint, repr(raised.value.__context__)):
+        assert "Planted" not in shown
+
+
+def test_a_token_pasted_into_the_wrong_variable_is_not_repeated():
+    for name in ("JOB_ID", "HF_REPO_PRIVATE", "AGENT_STALL_S", "AGENT_LOG_LEVEL", "HF_ENDPOINT"):
+        assert TOKEN not in problems_of({name: TOKEN})
+
+
+# --- the training config ----------------------------------------------------------------------------
+
+
+def facts_of(config):
+    return (config.training_method, config.base_model, config.dataset, config.output_dir)
+
+
+NESTED = (
+    '{"training": {"method": "dpo", "output_dir": "/t"}, "model": {"name": "org/base"}, '
+    '"dataset": {"name": "org/data"}}'
+)
+FLAT = '{"method": "dpo", "output_dir": "/t", "base_model": "org/base", "dataset": "org/data"}'
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (NESTED, "c.json"),
+        (FLAT, "c.json"),
+        (FLAT, "c"),
+        ('{"method": "dpo", "output_dir": "/t", "base_model": "org/base", "dataset_path": "org/data"}', "c.json"),
+        ("training: {method: dpo, output_dir: /t}\nmodel: {name: org/base}\ndataset: {name: org/data}\n", "c.yaml"),
+        ("method: dpo\noutput_dir: /t\nbase_model: org/base\ndataset: org/data\n", "c.yml"),
+    ],
+)
+def test_the_training_config_fills_what_no_variable_says(training_config, text, name):
+    config = load({"TRAINING_CONFIG": training_config(text, name)})
+    assert facts_of(config) == ("dpo", "org/base", "org/data", Path("/t"))
+
+
+def test_variables_beat_the_training_config(training_config):
+    config = load(
+        {
+            "TRAINING_CONFIG": training_config(NESTED),
+            "TRAINING_METHOD": "sft",
+            "MODEL_NAME": "org/alias",
+            "DATASET": "org/other",
+            "OUTPUT_DIR": "/variable",
+        }
+    )
+    assert facts_of(config) == ("sft", "org/alias", "org/other", Path("/variable"))
+
+
+def test_the_training_config_of_a_pod_is_read_unasked(monkeypatch, training_config):
+    monkeypatch.setattr(configuration, "DEFAULT_PATH", Path(training_config(NESTED)))
+    assert facts_of(load({})) == ("dpo", "org/base", "org/data", Path("/t"))
+
+
+def test_nesting_beats_flat_names_for_method_and_model(training_config):
+    text = '{"method": "sft", "training": {"method": "orpo"}, "base_model": "a/b", "model": {"name": "c/d"}}'
+    config = load({"TRAINING_CONFIG": training_config(text)})
+    assert (config.training_method, config.base_model) == ("orpo", "c/d")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        '{"training": null, "model": null, "dataset": null, "output_dir": null}',
+        '{"training": [1], "model": "org/ignored", "dataset": 5, "output_dir": {}, "method": ["dpo"]}',
+        '{"training": {"method": 7, "output_dir": []}, "model": {"name": {}}, "dataset": {"name": 1}}',
+        '{"training": {"method": " "}, "output_dir": "", "base_model": "  ", "dataset": ""}',
+    ],
+)
+def test_nonsense_types_in_a_training_config_say_nothing(training_config, text):
+    config = load({"TRAINING_CONFIG": training_config(text)})
+    assert facts_of(config) == (None, None, None, Path("/workspace/fine_tuned_model"))
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "why"),
+    [
+        ("{", "c.json", "Expecting property name"),
+        ("", "c.json", "Expecting value"),
+        ("[1]", "c.json", "it holds a list, not an object"),
+        ('"x"', "c.json", "it holds a str, not an object"),
+        ("a: [", "c.yaml", "while parsing"),
+        ("", "c.yaml", "it holds a NoneType, not an object"),
+        ("a: !!python/object:os.system x", "c.yaml", "could not determine a constructor"),
+        ("when: 2024-02-30", "c.yaml", "day is out of range"),
+    ],
+)
+def test_a_broken_training_config_is_a_problem(training_config, text, name, why):
+    path = training_config(text, name)
+    message = problems_of({"TRAINING_CONFIG": path})
+    assert message.startswith(f"TRAINING_CONFIG: {path} cannot be used: ")
+    assert why in message
+
+
+def test_a_training_config_that_is_not_text_is_a_problem(tmp_path):
+    (tmp_path / "c.json").write_bytes(b"\xff\xfe{")
+    assert problems_of({"TRAINING_CONFIG": str(tmp_path / "c.json")}).startswith("TRAINING_CONFIG: ")
+
+
+def test_a_training_config_that_is_named_but_missing_is_a_problem(tmp_path):
+    message = problems_of({"TRAINING_CONFIG": str(tmp_path / "nowhere.json")})
+    assert message.startswith(f"TRAINING_CONFIG: {tmp_path}/nowhere.json cannot be used: ")
+
+
+def test_a_training_config_that_nobody_named_may_be_missing():
+    assert load({}).training_method is None
+
+
+# --- anything at all --------------------------------------------------------------------------------
+
+ANY_TEXT = st.text(st.characters(exclude_characters="\0"), max_size=60)
+SETTABLE = sorted(name for names in variables().values() for name in names)
+
+
+@settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.differing_executors],
+)
+@given(st.dictionaries(st.sampled_from(SETTABLE), ANY_TEXT, max_size=6))
+def test_whatever_the_environment_holds_there_is_a_config_or_a_config_error(environ):
+    try:
+        config = load(environ)
+    except ConfigError as error:
+        named = {part.split(":")[0] for part in error.message.split("; ")}
+        assert named & set(environ)
+    else:
+        assert config.revision
+        assert not config.endpoint.endswith("/")
