@@ -127,13 +127,15 @@ def _run(
         signal.signal(signum, _interrupt)
     outcome = Outcome()
     exit_code = 0
-    console = "console" if sys.stderr.isatty() else "json"
-    log.configure(style=os.environ.get("AGENT_LOG_FORMAT") or console, level="info")
+    answers = _keep_stdout()
+    style = "console" if sys.stderr.isatty() else "json"
+    log.configure(style=style, level="info")
     state_dir = None
     try:
         config = configuration.load(flags=flags)
         state_dir = config.state_dir
-        log.configure(style=config.log_format or console, level=config.log_level)
+        style = config.log_format or style
+        log.configure(style=style, level=config.log_level)
         from agent.hub.environment import prepare
 
         for warning in [*config.warnings, *prepare(os.environ, config.state_dir)]:
@@ -154,14 +156,25 @@ def _run(
             message=f"This is a bug in the agent: {type(error).__name__}: {error}",
             hint=f"Please report it with {where}; the model in the output folder was not touched.",
         )
+    os.dup2(answers, sys.stdout.fileno())
     if as_json:
         click.echo(log.redact(json.dumps(outcome.as_json(), ensure_ascii=False)))
     else:
         show(outcome)
     if outcome.error:
-        rerun = f"  {PROGRAM} {' '.join(sys.argv[1:])}"
-        click.echo(log.redact(_last_words(outcome.error, exit_code, rerun)), err=True)
+        _last_words(outcome.error, exit_code, style)
     sys.exit(exit_code)
+
+
+def _keep_stdout() -> int:
+    """Let whatever a library prints go to stderr, and return where the answer goes.
+
+    hf_xet, for one, falls back to logging on stdout from Rust.
+    """
+    sys.stdout.flush()
+    answers = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return answers
 
 
 def _interrupt(signum: int, _frame: FrameType | None) -> None:
@@ -170,8 +183,18 @@ def _interrupt(signum: int, _frame: FrameType | None) -> None:
     raise Interrupted(signum)
 
 
-def _last_words(error: dict[str, str], exit_code: int, rerun: str) -> str:
-    return f"error: {error['message']}\n {error['code']} (exit {exit_code}): {error['hint']}\n next:{rerun}"
+def _last_words(error: dict[str, str], exit_code: int, style: str) -> None:
+    """End a failure with its code, the hint and the command to run next."""
+    from agent import log
+
+    rerun = " ".join([PROGRAM, *sys.argv[1:]])
+    if style == "json":
+        log.get_logger().error(
+            error["message"], code=error["code"], exit_code=exit_code, hint=error["hint"], next=rerun
+        )
+        return
+    words = f"error: {error['message']}\n {error['code']} (exit {exit_code}): {error['hint']}\n next: {rerun}"
+    click.echo(log.redact(words), err=True)
 
 
 def _report_bug(state_dir: Path | None) -> str:

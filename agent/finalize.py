@@ -41,8 +41,12 @@ def finalize(config: Config, outcome: Outcome, patience: Patience, *, dry_run: b
     story = Finalize(config, outcome, patience)
     try:
         story.run(dry_run=dry_run)
+    except JobRefusedError:
+        if story.store:
+            outcome.job_status = story.store.read().status
+        raise
     except AgentError as error:
-        if not dry_run and not error.retryable and not isinstance(error, JobRefusedError):
+        if not dry_run and not error.retryable:
             story.record_failure(error)
         raise
 

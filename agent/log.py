@@ -79,7 +79,7 @@ def configure(*, style: str, level: str, stream: TextIO | None = None) -> None:
     ]
     renderer: structlog.typing.Processor
     if style == "json":
-        shared += [structlog.processors.format_exc_info]
+        shared += [structlog.processors.format_exc_info, _in_reading_order]
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     else:
         renderer = structlog.dev.ConsoleRenderer(colors=bool(out.isatty()), pad_event_to=0, sort_keys=False)
@@ -103,6 +103,13 @@ def configure(*, style: str, level: str, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )
+
+
+def _in_reading_order(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
+    return first | dict(event)
 
 
 def adopt(library: str) -> None:

@@ -5,6 +5,7 @@ Source: both libraries freeze these variables when they are first imported.
 
 from __future__ import annotations
 
+import tempfile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,6 +46,16 @@ def prepare(environ: MutableMapping[str, str], state_dir: Path) -> list[str]:
     ]
     # Trades memory for speed on large hosts; the memory belongs to the training that may still run.
     environ.pop("HF_XET_HIGH_PERFORMANCE", None)
-    for name, value in {**_XET, "HF_XET_CACHE": str(state_dir / "xet")}.items():
-        environ.setdefault(name, value)
+    for name, value in {**_XET, "HF_XET_CACHE": _cache(state_dir)}.items():
+        environ[name] = environ.get(name) or value
     return warnings
+
+
+def _cache(state_dir: Path) -> str:
+    """A folder hf_xet can write to: without one it neither uploads nor keeps its log off stdout."""
+    cache = state_dir / "xet"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return tempfile.mkdtemp(prefix="training-agent-xet-")
+    return str(cache)

@@ -154,6 +154,10 @@ class Repo:
             self.check_visibility(state, private=True if private is None else private)
         else:
             self.check_visibility(state, private=private)
+            if private is None and not state.private:
+                get_logger().warning(
+                    "the repo is public: everybody can download this model", repo=self.repo_id
+                )
         if not state.head:
             self.client.ask(
                 WRITE,
@@ -176,8 +180,6 @@ class Repo:
                 hint="Change its visibility in the repo's settings, choose another HF_REPO_NAME, "
                 "or unset HF_REPO_PRIVATE.",
             )
-        if state.private is False and private is None:
-            get_logger().warning("the repo is public; everybody can download this model", repo=self.repo_id)
 
     def tag(self, name: str, oid: str, *, move: bool) -> None:
         """Point a tag at a commit; after a lost answer it is looked up.

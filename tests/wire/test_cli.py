@@ -168,13 +168,22 @@ def test_the_token_is_nowhere_but_in_the_authorization_header(style, level, pod,
             assert TOKEN not in str(request.headers)
 
 
-def test_help_names_every_command_and_the_exit_codes(pod, trained):
-    code, out, _ = run(pod, trained("base"), "--help")
+def test_help_names_every_command_and_the_exit_codes(pod, tmp_path):
+    code, out, _ = run(pod, tmp_path, "--help")
     assert code == 0
     assert "finalize" in out
-    code, out, _ = run(pod, trained("base"), "finalize", "--help")
-    assert "75 hub-unreachable" in out
-    assert run(pod, trained("base"), "finalise")[0] == 2
+    assert "demo" in out
+    assert "75 hub-unreachable" in run(pod, tmp_path, "finalize", "--help")[1]
+    assert run(pod, tmp_path, "finalise")[0] == 2
+
+
+@pytest.mark.parametrize("cache", ["", "/proc/nope/xet"])
+def test_a_state_folder_that_cannot_be_written_is_said_and_the_model_is_published(cache, pod, hub, trained):
+    """Whatever libraries print then, stdout holds one JSON object."""
+    code, out, _ = run(pod, trained("sft_full"), AGENT_STATE_DIR="/proc/nope", HF_XET_CACHE=cache)
+    assert code == 15
+    assert answer(out)["published"] is True
+    assert "AGENT_STATE_DIR" in answer(out)["error"]["hint"]
 
 
 def test_a_bug_is_reported_as_one(pod, hub, trained, tmp_path):
