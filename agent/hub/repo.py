@@ -134,12 +134,12 @@ class Repo:
         }
 
     def ensure(self, state: RepoState, *, private: bool | None) -> RepoState:
-        """Make repo and branch exist with the visibility that was asked for.
+        """Make repo and branch exist; a new repo has the visibility that was asked for, or is private.
 
         A lost answer of either creation is harmless: both are asked with "fine if it exists".
 
         Raises:
-            HubRefusedError: the repo exists with the other visibility.
+            HubRefusedError: somebody else created it meanwhile, with the other visibility.
         """
         if not state.exists:
             self.client.ask(
@@ -152,12 +152,8 @@ class Repo:
             get_logger().info("created the repo", repo=self.repo_id, private=private is not False)
             state = self.look()
             self.check_visibility(state, private=True if private is None else private)
-        else:
-            self.check_visibility(state, private=private)
-            if private is None and not state.private:
-                get_logger().warning(
-                    "the repo is public: everybody can download this model", repo=self.repo_id
-                )
+        elif private is None and not state.private:
+            get_logger().warning("the repo is public: everybody can download this model", repo=self.repo_id)
         if not state.head:
             self.client.ask(
                 WRITE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -376,6 +377,20 @@ def test_the_wrong_visibility_is_refused_before_a_byte_is_sent(is_private, asked
     with pytest.raises(HubRefusedError, match="HF_REPO_PRIVATE"):
         pod.finalize(trained("sft_full"), HF_REPO_PRIVATE=asked)
     assert {request.method for request in hub.requests} == {"GET"}
+
+
+def test_a_public_repo_is_refused_even_if_it_holds_the_model_already(pod, hub, trained):
+    hub.create_repo("ada/model", private=False)
+    folder = trained("sft_full")
+    pod.finalize(folder)
+    with pytest.raises(HubRefusedError, match="is public"):
+        pod.finalize(folder, HF_REPO_PRIVATE="true")
+
+
+def test_the_library_s_own_log_goes_through_ours(pod, hub, trained):
+    pod.finalize(trained("sft_full"))
+    assert logging.getLogger("huggingface_hub").handlers == []
+    assert logging.getLogger("huggingface_hub").propagate
 
 
 def test_a_full_private_quota_is_permanent_and_says_so(pod, hub, trained):

@@ -185,7 +185,7 @@ def test_a_large_body_meets_a_status_without_a_broken_pipe(hub, client):
     assert hub.requests[-1].received_bytes == 20_000_000
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(hub, client):
+def test_an_upload_that_breaks_off_leaves_nothing(hub, client, caplog):
     token = client.get("/api/models/ada/model/xet-write-token/main").json()["accessToken"]
     host, port = hub.endpoint.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as wire:
@@ -195,6 +195,8 @@ def test_an_upload_that_breaks_off_leaves_nothing(hub, client):
     until(lambda: len(hub.requests) == 2)
     assert hub.requests[1].status is None
     assert not list(hub.content._spool.iterdir())
+    hub.close()
+    assert not caplog.records
 
 
 def test_nth_counts_the_requests_that_match(hub, client):
@@ -356,7 +358,10 @@ def test_listings_lie_as_told_and_stop_lying_when_cleared(hub, api):
     assert [info.path for info in api.get_paths_info("ada/model", ["b.txt", "ghost.txt"])] == ["ghost.txt"]
     assert hub.read("ada/model", "b.txt") == b"b"
     hub.create_repo("ada/other")
-    assert api.list_repo_files("ada/other") == [".gitattributes"]
+    hub.commit("ada/other", {"a.txt": b"a", "b.txt": b"b"})
+    others = {file.path: file.blob_id for file in api.list_repo_tree("ada/other")}
+    assert others.keys() == {".gitattributes", "a.txt", "b.txt"}
+    assert others["a.txt"] == truth["a.txt"].blob_id
     hub.tamper.clear()
     assert listed(api) == truth
 

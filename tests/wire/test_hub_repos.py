@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFolder
 
-from agent.sandbox.hub import Hub
+from agent.sandbox.hub import Hub, commit
 
 CARD = b"---\nlicense: mit\ntags: [trl, dpo]\n---\n# A model\n"
 
@@ -83,7 +83,7 @@ def test_a_new_repo_has_one_commit_with_gitattributes(hub):
         hub.repo("ada/model").head(),
     )
     assert [sibling.rfilename for sibling in info.siblings] == [".gitattributes"]
-    assert [commit.title for commit in api.list_repo_commits("ada/model")] == ["initial commit"]
+    assert [made.title for made in api.list_repo_commits("ada/model")] == ["initial commit"]
     with pytest.raises(KeyError):
         hub.repo("ada/other")
 
@@ -301,12 +301,12 @@ def test_history_is_paged_newest_first(hub):
         hub.commit("ada/model", {f"{n}.txt": b"x"}, title=f"n{n}", description=f"d{n}") for n in range(120)
     ]
     commits = api_of(hub).list_repo_commits("ada/model")
-    assert [commit.commit_id for commit in commits[:-1]] == oids[::-1]
+    assert [made.commit_id for made in commits[:-1]] == oids[::-1]
     assert (commits[0].title, commits[0].message, commits[0].authors) == ("n119", "d119", ["stranger"])
     pages = [r for r in hub.requests if r.path.endswith("/commits/main")]
     assert len(pages) == 3
     few = httpx2.get(f"{hub.endpoint}/api/models/ada/model/commits/main?limit=2")
-    assert [commit["id"] for commit in few.json()] == oids[:-3:-1]
+    assert [made["id"] for made in few.json()] == oids[:-3:-1]
     assert 'rel="next"' in few.headers["Link"]
     assert hub.repo("ada/model").commits()[0].oid == hub.repo("ada/model").head()
 
@@ -380,7 +380,12 @@ def test_many_clients_at_once_each_get_their_own(hub):
     assert [request.index for request in hub.requests] == list(range(len(hub.requests)))
 
 
-def test_one_of_many_commits_on_the_same_parent_wins(hub):
+def test_one_of_many_commits_on_the_same_parent_wins(hub, monkeypatch):
+    def slow_change(*args, change=commit._change):
+        threading.Event().wait(0.01)  # every commit would see the same head if they were not serialised
+        change(*args)
+
+    monkeypatch.setattr(commit, "_change", slow_change)
     parent = hub.create_repo("ada/model").head()
 
     def work(n):

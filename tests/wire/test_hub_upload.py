@@ -432,7 +432,7 @@ def test_upload_folder_publishes_a_whole_folder(hub, api, tmp_path):
         target.write_bytes(data)
     api.upload_folder(repo_id="ada/model", folder_path=tmp_path / "model")
     assert {path: hub.read("ada/model", path) for path in paths_of(hub)} == content
-    got = api.snapshot_download("ada/model", local_dir=tmp_path / "got")
+    got = api.snapshot_download("ada/model", local_dir=tmp_path / "got", cache_dir=tmp_path / "cache")
     for path, data in content.items():
         assert (tmp_path / "got" / path).read_bytes() == data
     assert api.verify_repo_checksums("ada/model", local_dir=got).mismatches == []

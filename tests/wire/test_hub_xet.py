@@ -184,6 +184,13 @@ def test_a_truthful_shard_is_taken_once(cas, hub, stored):
     assert b"".join(hub.content.cas.read(file, 0, file.size)) == TWO + THREE + THREE + ONE
 
 
+def test_a_proven_file_is_not_read_again(cas, stored, monkeypatch):
+    body = make_shard([(X1, len(ONE), 0, 1)], sha(ONE))
+    assert cas.post("/v1/shards", content=body).json() == {"result": 1}
+    monkeypatch.setattr(Xorb, "unpack", lambda *_: pytest.fail("read again"))
+    assert cas.post("/v1/shards", content=body).json() == {"result": 0}
+
+
 LIES = {
     "a sha256 of something else": ([(X1, len(ONE), 0, 1)], sha(TWO), ()),
     "an unknown xorb": ([("33" * 32, 4, 0, 1)], sha(ONE), ()),

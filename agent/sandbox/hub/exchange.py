@@ -67,7 +67,9 @@ class Exchange:
         try:
             answer = await self._answer(request, handler, fault)
             await self._intake.drain(request)
-        except (ConnectionError, web.RequestPayloadError, asyncio.CancelledError):
+        except (ConnectionError, web.RequestPayloadError):  # the sender broke off
+            return self._abort(request, record)
+        except asyncio.CancelledError:
             self._keep(record)
             raise
         await asyncio.sleep(self._latency_s)
