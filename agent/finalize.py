@@ -14,12 +14,14 @@ from agent.errors import AgentError, ArtifactError, JobRefusedError
 from agent.jobs import CANCELLED, JobStore, LocalStore
 from agent.journal import HashMemory
 from agent.log import get_logger
+from agent.plan import plan
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from agent.config import Config
     from agent.hub.files import Stored
+    from agent.hub.repo import Repo, RepoState
     from agent.outcome import Outcome
     from agent.retry import Patience
 
@@ -75,7 +77,7 @@ class Finalize:
         with self.outcome.step("look"):
             self.look()
         if dry_run:
-            self.plan()
+            self.plan(self.repo, self.state)
             return
         self.start_row()
         if self.commit_oid is None:
@@ -265,35 +267,25 @@ class Finalize:
         self.outcome.result = "completed"
         get_logger().info("completed", model_url=self.repo.url, job=str(self.identity.job_id))
 
-    def plan(self) -> None:
-        """Say what a finalize would do now."""
-        from agent.hub.commit import stale_paths
-
-        stale: list[str] = []
-        if self.state.head and self.commit_oid is None:
-            tree = self.repo.tree(self.state.head.oid)
-            new_paths = {file.path for file in self.stock.files} | set(self.draft.later)
-            stale = stale_paths(self.repo, self.state.head, tree, new_paths, artifact.is_model_family)
-        self._keep_plan(stale)
-        self.outcome.plan = (self.outcome.plan or {}) | {
-            "creates_repo": not self.state.exists,
-            "already_published": self.commit_oid is not None,
-        }
+    def plan(self, repo: Repo | None, state: RepoState | None) -> None:
+        """Say what a finalize would do now; nothing was changed anywhere."""
+        self.outcome.result = "skipped"
+        self.outcome.plan = plan(self.draft, repo, state, already_published=self.commit_oid is not None)
 
     def skip_upload(self, *, dry_run: bool) -> None:
         """Without a token there is nothing to publish with: say so loudly, and complete the job."""
         get_logger().warning(
             "HF_TOKEN is not set: the model is NOT uploaded and exists only here", folder=str(self.stock.root)
         )
-        self.outcome.result = "skipped"
         if dry_run:
-            self._keep_plan([])
+            self.plan(None, None)
             return
         if self.config.job_id is None:
             sha256s = artifact.digest(self.stock.files, self.memory)
             self.identity = publication.identify(self.config, self.config.repo_name or "", sha256s)
             self.memory.save()
         self.record(model_url=None, note=f"HF_TOKEN was not set; the model is only in {self.stock.root}")
+        self.outcome.result = "skipped"
 
     def record_failure(self, error: AgentError) -> None:
         """Let the row say what went wrong; a row that cannot even do that is told in the log."""
@@ -322,15 +314,6 @@ class Finalize:
         content = self.repo.read(self.head.oid, publication.README)
         left_by_us = self.repo.manifest_sha256s(self.head.oid).get(publication.README)
         return None if left_by_us == sha256(content).hexdigest() else content.decode(errors="replace")
-
-    def _keep_plan(self, stale: list[str]) -> None:
-        self.outcome.result = "skipped"
-        self.outcome.plan = {
-            "publish": [{"path": file.path, "size": file.size_bytes} for file in self.stock.files],
-            "make": self.draft.later,
-            "leave_out": [{"path": path, "reason": reason} for path, reason in self.stock.left_out],
-            "delete": stale,
-        }
 
     def _store_of(self, job_id: UUID) -> LocalStore:
         return LocalStore(self.config.state_dir / str(job_id), str(job_id))
