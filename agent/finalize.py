@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent import artifact, publication
 from agent.errors import AgentError, ArtifactError, JobRefusedError
+from agent.hub.files import MANIFEST
 from agent.jobs import CANCELLED, JobStore, LocalStore
 from agent.journal import HashMemory
 from agent.log import get_logger
@@ -312,7 +313,8 @@ class Finalize:
         if self.stock.get(publication.README) or publication.README not in self.tree:
             return None
         content = self.repo.read(self.head.oid, publication.README)
-        left_by_us = self.repo.manifest_sha256s(self.head.oid).get(publication.README)
+        ours = self.repo.manifest_sha256s(self.head.oid) if MANIFEST in self.tree else {}
+        left_by_us = ours.get(publication.README)
         return None if left_by_us == sha256(content).hexdigest() else content.decode(errors="replace")
 
     def _store_of(self, job_id: UUID) -> LocalStore:

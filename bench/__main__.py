@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(ROWS), help="which rows, with commas (default: all)")
     parser.add_argument("--size-mb", type=float, default=1000, help="weights of the big model")
     parser.add_argument("--runs", type=int, default=3, help="runs of each side; short ones run more often")
-    parser.add_argument("--rate-mb-s", type=float, default=50, help="upload bandwidth of the cold row")
+    parser.add_argument("--rate-mb-s", type=float, default=50, help="upload bandwidth, where it is limited")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every value there")
     options = parser.parse_args()
     chosen = options.rows.split(",")
@@ -59,7 +59,8 @@ def main() -> None:
     except BenchError as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
-        sys.exit("bench: interrupted")
+        sys.stderr.write("bench: interrupted\n")
+        sys.exit(128 + signal.SIGINT)
     report.show(found, ran_on)
     if options.json:
         asked = {"size_mb": options.size_mb, "runs": options.runs, "rate_mb_s": options.rate_mb_s}

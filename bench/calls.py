@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.rows import Settings
 
 MANY_FILES = 250
+_OTHER_FILES = 3  # of a sharded model, beside its shards
 _MOST_CALLS = 14
 
 
@@ -32,7 +33,7 @@ class Publish(Protocol):
 
 def calls(settings: Settings) -> Iterator[Row]:
     """Calls that one publish makes, storage aside: new, small, in place of another model, and again."""
-    with folders.many_files_model(settings.tmp, MANY_FILES) as many:
+    with folders.sharded_model(settings.tmp, MANY_FILES - _OTHER_FILES, size_mb=2) as many:
         pairs = in_turns(
             partial(_count_all, sides.finalize, many, settings.tmp),
             partial(_count_all, sides.hf_upload, many, settings.tmp),

@@ -38,16 +38,17 @@ def one_file_model(tmp: Path, size_mb: float) -> Iterator[Path]:
 
 
 @contextmanager
-def many_files_model(tmp: Path, count: int) -> Iterator[Path]:
-    """A sharded model of `count` files in all; the folder is removed at the end."""
-    with _folder(tmp, f"model-{count}-files") as folder:
-        shards = count - len(list(folder.iterdir())) - 1
+def sharded_model(tmp: Path, shards: int, size_mb: float) -> Iterator[Path]:
+    """A model of `size_mb` in `shards` weights files and three others; the folder is removed at the end."""
+    _need_space(tmp, 2.2 * size_mb * MEGA)
+    with _folder(tmp, f"model-{shards}-shards") as folder:
         weight_map = {}
         for number in range(1, shards + 1):
             name = f"model-{number:05}-of-{shards:05}.safetensors"
-            _write_safetensors(folder / name, _ROW_BYTES, seed=number, tensor=f"layer.{number}")
-            weight_map[f"layer.{number}"] = name
-        index = {"metadata": {"total_size": shards * _ROW_BYTES}, "weight_map": weight_map}
+            tensor = f"layer.{number}"
+            _write_safetensors(folder / name, round(size_mb * MEGA / shards), seed=number, tensor=tensor)
+            weight_map[tensor] = name
+        index = {"metadata": {"total_size": round(size_mb * MEGA)}, "weight_map": weight_map}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
         _settle(folder)
         yield folder

@@ -53,7 +53,7 @@ def show(rows: Sequence[Row], ran_on: dict[str, Any]) -> None:
             f"{row.our_name}\n{_range(row.ours, row.unit)}",
             f"{row.their_name}\n{_range(row.theirs, row.unit)}",
             _range(row.ratio, "x"),
-            f"{row.difference.median:+.3g} {row.unit}",
+            f"{_number(row.difference.median, sign='+')} {row.unit}",
             row.target.words(row.unit) if row.target else "",
             _verdict(row),
         )
@@ -78,8 +78,9 @@ def _range(found: Series, unit: str) -> str:
     return f"{mark}{_number(found.median)} {unit} ({_number(low)}-{_number(high)})"
 
 
-def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+def _number(value: float, sign: str = "") -> str:
+    whole = abs(value) >= 100 or value == int(value)
+    return f"{value:{sign}.0f}" if whole else f"{value:{sign}.3g}"
 
 
 def _verdict(row: Row) -> str:

@@ -13,13 +13,15 @@ from bench.hub import hub_process
 from bench.measure import Row, Target, in_turns, series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from bench.child import Cost
 
 FINALIZE, HF_UPLOAD, IMPORT = "finalize", "hf upload", "import of the client"
 SHORT_FACTOR = 5  # what takes a second is run this much more often
+_SHARDS = 8
+_MOST_MB = 450
 _EXIT_ARTIFACT = 11
 _UNITS = {"wall_s": "s", "cpu_s": "s", "peak_mb": "MB"}
 
@@ -78,33 +80,59 @@ def _noop_of(settings: Settings, folder: Path, what: str) -> Row:
 
 
 def memory(settings: Settings) -> Iterator[Row]:
-    """Peak memory of a big publish, against one an eighth as big; bandwidth is not limited."""
+    """Peak memory of a big publish, against one an eighth as big, and against the Hub's command line.
+
+    Once with no limit on bandwidth, once at the given one: what waits to be sent waits in memory.
+    """
     small_mb, large_mb = settings.size_mb / 2, settings.size_mb * 4
-    publishers = {FINALIZE: sides.first_finalize, HF_UPLOAD: sides.first_hf_upload}
+    sizes = (f"{large_mb:g} MB", f"{small_mb:g} MB")
     with (
         folders.one_file_model(settings.tmp, small_mb) as small,
         folders.one_file_model(settings.tmp, large_mb) as large,
     ):
-        found = {
-            name: in_turns(
-                partial(publish, settings.tmp, large, None),
-                partial(publish, settings.tmp, small, None),
+        for rate_mb_s in (None, settings.rate_mb_s):
+            pairs = in_turns(
+                partial(_large_and_small, sides.first_finalize, settings.tmp, (large, small), rate_mb_s),
+                partial(_large_and_small, sides.first_hf_upload, settings.tmp, (large, small), rate_mb_s),
                 settings.runs,
             )
-            for name, publish in publishers.items()
-        }
-    for name, pairs in found.items():
-        yield _row(
-            pairs,
-            "peak_mb",
-            group="memory",
-            what=f"peak of {name} by size",
-            names=(f"{large_mb:g} MB", f"{small_mb:g} MB"),
-            target=Target(ratio=1.2, ours=450) if name == FINALIZE else None,
+            speed = f"at {rate_mb_s:g} MB/s" if rate_mb_s else "unthrottled"
+            row = partial(_row, cost="peak_mb", group="memory")
+            yield row(
+                [ours for ours, _ in pairs],
+                what=f"peak of {FINALIZE}, {speed}",
+                names=sizes,
+                target=Target(ratio=1.2, ours=_MOST_MB),
+            )
+            yield row([theirs for _, theirs in pairs], what=f"peak of {HF_UPLOAD}, {speed}", names=sizes)
+            yield row(
+                [(ours[0], theirs[0]) for ours, theirs in pairs],
+                what=f"peak at {sizes[0]}, {speed}",
+                names=(FINALIZE, HF_UPLOAD),
+            )
+    yield _many_shards(settings)
+
+
+def _many_shards(settings: Settings) -> Row:
+    with folders.sharded_model(settings.tmp, _SHARDS, settings.size_mb) as folder:
+        pairs = in_turns(
+            partial(sides.first_finalize, settings.tmp, folder, settings.rate_mb_s),
+            partial(sides.first_hf_upload, settings.tmp, folder, settings.rate_mb_s),
+            settings.runs,
         )
-    large_only = [(ours, theirs) for (ours, _), (theirs, _) in zip(*found.values(), strict=True)]
-    what = f"peak at {large_mb:g} MB by program"
-    yield _row(large_only, "peak_mb", group="memory", what=what, names=(FINALIZE, HF_UPLOAD))
+    what = f"peak of {settings.size_mb:g} MB in {_SHARDS} shards, at {settings.rate_mb_s:g} MB/s"
+    names = (FINALIZE, HF_UPLOAD)
+    return _row(pairs, "peak_mb", group="memory", what=what, names=names, target=Target(ours=_MOST_MB))
+
+
+def _large_and_small(
+    publish: Callable[[Path, Path, float | None], Cost],
+    tmp: Path,
+    folders_by_size: tuple[Path, Path],
+    rate_mb_s: float | None,
+) -> tuple[Cost, Cost]:
+    large, small = folders_by_size
+    return publish(tmp, large, rate_mb_s), publish(tmp, small, rate_mb_s)
 
 
 def imports(settings: Settings) -> Iterator[Row]:

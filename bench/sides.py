@@ -19,9 +19,7 @@ def fresh_home(tmp: Path) -> Path:
     return Path(tempfile.mkdtemp(dir=tmp, prefix="home-"))
 
 
-def finalize(
-    home: Path, endpoint: str, folder: Path, *, repo_id: str = REPO_ID, extra: dict[str, str] | None = None
-) -> Cost:
+def finalize(home: Path, endpoint: str, folder: Path, *, repo_id: str = REPO_ID) -> Cost:
     """Publish a folder with the agent; caches and state are kept in `home`, so a second call is a rerun."""
     env = clean_env(
         home,
@@ -33,7 +31,7 @@ def finalize(
         AGENT_STATE_DIR=str(home / "state"),
         AGENT_LOG_FORMAT="json",
     )
-    return run(python("-m", "agent", "finalize", "--json"), env | (extra or {}), cwd=home)
+    return run(python("-m", "agent", "finalize", "--json"), env, cwd=home)
 
 
 def hf_upload(home: Path, endpoint: str, folder: Path, *, repo_id: str = REPO_ID) -> Cost:

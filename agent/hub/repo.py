@@ -79,7 +79,7 @@ class Repo:
     def __init__(self, client: HubClient, repo_id: str, branch: str) -> None:
         self.client, self.repo_id, self.branch = client, repo_id, branch
         self._api = f"/api/models/{repo_id}"
-        self._manifests: dict[str, dict[str, Any]] = {}
+        self._contents: dict[tuple[str, str], bytes] = {}
 
     @property
     def url(self) -> str:
@@ -112,17 +112,21 @@ class Repo:
         entries = [_entry(item) for item in found if item.get("type") == "file"]
         return {entry.path: entry for entry in entries}
 
-    def read(self, revision: str, path: str) -> bytes:
-        """The content of a small file at a revision."""
-        return self.client.ask(
-            READ, f"read {path} of {self.repo_id}", lambda: self.client.read(self.repo_id, revision, path)
-        )
+    def read(self, oid: str, path: str) -> bytes:
+        """The content of a small file at a commit, fetched once."""
+        if (oid, path) not in self._contents:
+            self._contents[oid, path] = self.client.ask(
+                READ, f"read {path} of {self.repo_id}", lambda: self.client.read(self.repo_id, oid, path)
+            )
+        return self._contents[oid, path]
 
     def manifest(self, oid: str) -> dict[str, Any]:
-        """Our manifest at a commit; an empty one when it is missing or damaged."""
-        if oid not in self._manifests:
-            self._manifests[oid] = self._read_manifest(oid)
-        return self._manifests[oid]
+        """Our manifest at a commit that has one; an empty one when it is damaged."""
+        try:
+            found = json.loads(self.read(oid, MANIFEST))
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def manifest_sha256s(self, oid: str) -> dict[str, str]:
         """The files our manifest at a commit names, each with its sha256."""
@@ -212,18 +216,6 @@ class Repo:
                 return failure.words
             raise self.client.explain(failure, "check the model card") from failure
         return None
-
-    def _read_manifest(self, oid: str) -> dict[str, Any]:
-        try:
-            content = self.client.attempts(READ, lambda: self.client.read(self.repo_id, oid, MANIFEST))
-            found = json.loads(content)
-        except RemoteFailure as failure:
-            if failure.status == NOT_FOUND:
-                return {}
-            raise self.client.explain(failure, f"read {MANIFEST} of {self.repo_id}") from failure
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
 
     def _delete_tag(self, name: str) -> None:
         try:

@@ -19,9 +19,9 @@ TOKEN = "hf_PlantedTokenForTheUnitTests01"
 
 
 @pytest.fixture(autouse=True)
-def _no_workspace(monkeypatch, tmp_path):
+def _no_workspace(monkeypatch):
     """The machine's own /workspace and home play no part, unless a test says so."""
-    monkeypatch.setattr(configuration, "DEFAULT_PATH", tmp_path / "workspace" / "config.json")
+    monkeypatch.setattr(configuration, "DEFAULT_PATH", Path("/nowhere/config.json"))
 
 
 @pytest.fixture
@@ -147,7 +147,13 @@ def test_the_defaults_are_those_of_the_contract():
     ("canonical", "alias", "field", "value", "other"),
     [
         ("JOB_ID", "AGENT_JOB_ID", "job_id", JOB, JOB_2),
-        ("SUPABASE_URL", "NEXT_PUBLIC_SUPABASE_URL", "supabase_url", "https://a.example", "https://b.example"),
+        (
+            "SUPABASE_URL",
+            "NEXT_PUBLIC_SUPABASE_URL",
+            "supabase_url",
+            "https://a.example",
+            "https://b.example",
+        ),
         ("TRAINING_CONFIG_NAME", "CONFIG_NAME", "training_config_name", "a", "b"),
         ("BASE_MODEL", "MODEL_NAME", "base_model", "org/a", "org/b"),
     ],
@@ -216,7 +222,9 @@ def test_visibility_is_spelled_as_people_spell_it(text, private):
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "HF_REPO_NAME", "BASE_MODEL", "HF_REVISION"])
 def test_space_around_a_value_is_not_part_of_it(name):
-    field = {"HF_TOKEN": "token", "HF_REPO_NAME": "repo_name", "BASE_MODEL": "base_model"}.get(name, "revision")
+    field = {"HF_TOKEN": "token", "HF_REPO_NAME": "repo_name", "BASE_MODEL": "base_model"}.get(
+        name, "revision"
+    )
     assert getattr(load({name: " abcdefgh\n"}), field) == "abcdefgh"
 
 
@@ -402,7 +410,9 @@ def test_an_empty_token_file_is_no_token(tmp_path):
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "JOB_TOKEN", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_ROLE_KEY"])
 def test_a_secret_file_that_cannot_be_read_is_a_problem(tmp_path, name):
-    assert problems_of({f"{name}_FILE": str(tmp_path)}).startswith(f"{name}_FILE: {tmp_path} cannot be read: ")
+    assert problems_of({f"{name}_FILE": str(tmp_path)}).startswith(
+        f"{name}_FILE: {tmp_path} cannot be read: "
+    )
 
 
 def test_a_secret_file_that_is_not_text_is_a_problem(tmp_path):
@@ -476,6 +486,12 @@ def test_a_refusal_does_not_show_any_value_of_a_secret():
         assert "Planted" not in shown
 
 
+def test_not_even_the_librarys_own_error_shows_a_value():
+    with pytest.raises(ValidationError) as raised:
+        configuration.Config.model_validate({"HF_TOKEN": "hf_Planted with spaces", "JOB_ID": "Planted"})
+    assert "Planted" not in str(raised.value)
+
+
 def test_a_token_pasted_into_the_wrong_variable_is_not_repeated():
     for name in ("JOB_ID", "HF_REPO_PRIVATE", "AGENT_STALL_S", "AGENT_LOG_LEVEL", "HF_ENDPOINT"):
         assert TOKEN not in problems_of({name: TOKEN})
@@ -501,8 +517,14 @@ FLAT = '{"method": "dpo", "output_dir": "/t", "base_model": "org/base", "dataset
         (NESTED, "c.json"),
         (FLAT, "c.json"),
         (FLAT, "c"),
-        ('{"method": "dpo", "output_dir": "/t", "base_model": "org/base", "dataset_path": "org/data"}', "c.json"),
-        ("training: {method: dpo, output_dir: /t}\nmodel: {name: org/base}\ndataset: {name: org/data}\n", "c.yaml"),
+        (
+            '{"method": "dpo", "output_dir": "/t", "base_model": "org/base", "dataset_path": "org/data"}',
+            "c.json",
+        ),
+        (
+            "training: {method: dpo, output_dir: /t}\nmodel: {name: org/base}\ndataset: {name: org/data}\n",
+            "c.yaml",
+        ),
         ("method: dpo\noutput_dir: /t\nbase_model: org/base\ndataset: org/data\n", "c.yml"),
     ],
 )
@@ -591,7 +613,7 @@ SETTABLE = sorted(name for names in variables().values() for name in names)
 
 
 @settings(
-    max_examples=200,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     database=None,
