@@ -158,7 +158,7 @@ def _run(
         )
     os.dup2(answers, sys.stdout.fileno())
     if as_json:
-        click.echo(log.redact(json.dumps(outcome.as_json(), ensure_ascii=False)))
+        click.echo(log.redact(json.dumps(outcome.as_json())))
     else:
         show(outcome)
     if outcome.error:

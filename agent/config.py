@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID  # noqa: TC003 - pydantic reads the annotation
@@ -112,8 +113,8 @@ def load(environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | No
         ConfigError: naming every variable that is wrong, all in one message.
     """
     environ = os.environ if environ is None else environ
-    values: dict[str, Any] = {name: value for name, value in environ.items() if value.strip()}
-    log.hide(value.strip() for name, value in values.items() if _SECRET_NAME.search(name))
+    values: dict[str, Any] = {name: value.strip() for name, value in environ.items() if value.strip()}
+    log.hide(value for name, value in values.items() if _SECRET_NAME.search(name))
     problems: list[str] = []
     for name in _SECRET_FILES:
         _read_secret_file(name, values, problems)
@@ -122,7 +123,7 @@ def load(environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | No
         for name in sorted(_REFUSED & values.keys())
     ]
     training = _training(values, problems)
-    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    given = {name: value for name, value in (flags or {}).items() if value is not None and str(value).strip()}
     values = _defaults(values, training) | values | given | {"warnings": _warnings(values)}
     try:
         config = Config.model_validate(values)
@@ -136,10 +137,8 @@ def load(environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | No
 
 
 def _defaults(values: Mapping[str, Any], training: TrainingConfig) -> dict[str, Any]:
-    workspace = Path("/workspace")
-    state_home = Path(values.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     found: dict[str, Any] = {
-        "AGENT_STATE_DIR": workspace / ".agent" if workspace.is_dir() else state_home / "training-agent",
+        "AGENT_STATE_DIR": _state_dir(values),
         "OUTPUT_DIR": training.output_dir or DEFAULT_OUTPUT_DIR,
     }
     # Names that have an alias are only filled in when no alias was given.
@@ -153,11 +152,18 @@ def _defaults(values: Mapping[str, Any], training: TrainingConfig) -> dict[str, 
     return found
 
 
+def _state_dir(values: Mapping[str, Any]) -> Path:
+    if Path("/workspace").is_dir():
+        return Path("/workspace/.agent")
+    home = values.get("HOME") or tempfile.gettempdir()  # some containers run users who have no home
+    return Path(values.get("XDG_STATE_HOME") or f"{home}/.local/state") / "training-agent"
+
+
 def _training(values: Mapping[str, Any], problems: list[str]) -> TrainingConfig:
     path = Path(values.get("TRAINING_CONFIG", DEFAULT_PATH))
-    if "TRAINING_CONFIG" not in values and not path.is_file():
-        return TrainingConfig()
     try:
+        if "TRAINING_CONFIG" not in values and not path.is_file():
+            return TrainingConfig()
         return read_training_config(path)
     except (OSError, ValueError) as error:
         problems.append(f"TRAINING_CONFIG: {path} cannot be used: {error}")

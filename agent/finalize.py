@@ -6,6 +6,7 @@ again arrives at the same end: one commit, proven, recorded once.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from agent.log import get_logger
 from agent.plan import plan
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from uuid import UUID
 
     from agent.config import Config
@@ -99,8 +101,11 @@ class Finalize:
     def take_stock(self) -> None:
         """2. Artifact: afterwards we know what would be published; nothing was changed anywhere."""
         self.stock = artifact.take_stock(self.config.output_dir)
-        self.training = artifact.read_training(self.stock.root, self.config.training_method)
-        self.draft = publication.draft(self.stock)
+        self.training = artifact.read_training(
+            self.stock.root, self.config.training_method, beside=self.config.output_dir
+        )
+        with self._reading():
+            self.draft = publication.draft(self.stock)
         self.outcome.files, self.outcome.size_bytes = len(self.stock.files), self.stock.size_bytes
         get_logger().info(
             "took stock",
@@ -140,7 +145,8 @@ class Finalize:
         self.repo.check_visibility(self.state, private=self.config.private)
         newest = max(file.stamp.mtime_ns for file in self.stock.files)
         if publication.may_be_published(self.state, self.config.job_id, newest):
-            self.sha256s = artifact.digest(self.stock.files, self.memory)
+            with self._reading():
+                self.sha256s = artifact.digest(self.stock.files, self.memory)
             self._identify(self.sha256s)
         if self.commit_oid:
             get_logger().info("already published", commit=self.commit_oid)
@@ -164,20 +170,9 @@ class Finalize:
         """
         from agent.hub import content
 
-        try:
+        with self._reading():
             delivery = content.deliver(self.repo, self.draft.pieces(), self.draft.later, self.sha256s)
-        except OSError as error:
-            raise ArtifactError(
-                f"{error.filename or self.stock.root} cannot be read: {error.strerror or error}.",
-                hint="Nothing was published. Check the disk, then run again.",
-            ) from error
         self.outcome.uploaded_bytes, self.sent = delivery.sent_bytes, list(delivery.stored)
-        changed = self.stock.changed()
-        if changed:
-            raise ArtifactError(
-                f"{', '.join(changed)} in {self.stock.root} changed while being read; nothing was published.",
-                hint="Wait until the training has ended, then run again.",
-            )
         self.draft.remember(self.sent, self.memory)
         self._identify({one.path: one.sha256 for one in self.sent} | self.draft.raw_sha256s)
 
@@ -299,6 +294,27 @@ class Finalize:
             self.outcome.job_status = row.status
         except AgentError as second:
             get_logger().error("the failure could not be recorded", because=second.message)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Around every reading of the user's files: afterwards they are still what stock was taken of.
+
+        Raises:
+            ArtifactError: a file cannot be read, or changed meanwhile.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise ArtifactError(
+                f"{error.filename or self.stock.root} cannot be read: {error.strerror or error}.",
+                hint="Nothing was published. Check the disk and the file's rights, then run again.",
+            ) from error
+        changed = self.stock.changed()
+        if changed:
+            raise ArtifactError(
+                f"{', '.join(changed)} in {self.stock.root} changed while being read; nothing was published.",
+                hint="Wait until the training has ended, then run again.",
+            )
 
     def _identify(self, sha256s: dict[str, str]) -> None:
         self.identity = publication.identify(self.config, self.repo.repo_id, sha256s)

@@ -10,10 +10,12 @@ import json
 import os
 import tempfile
 import time
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.log import get_logger
+from agent.parse import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +38,7 @@ def write_durably(path: Path, document: Any) -> None:  # noqa: ANN401 - whatever
             os.fsync(stream.fileno())
         Path(temporary).replace(path)
     except BaseException:
-        Path(temporary).unlink()
+        Path(temporary).unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -48,10 +50,27 @@ def write_durably(path: Path, document: Any) -> None:  # noqa: ANN401 - whatever
 def read_document(path: Path) -> dict[str, Any]:
     """Return the JSON object at `path`, or an empty one when it is missing or damaged."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What the file system says about one state of a file; any write changes it."""
+
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    device: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp:
+        """Take the stamp of `path` as it is now, following links."""
+        found = path.stat()
+        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
 
 
 class HashMemory:
@@ -70,19 +89,25 @@ class HashMemory:
     def recall(self, source: Path, kind: str) -> str | None:
         """Return the remembered hash if the file still carries the stamp it was read under."""
         entry = self._entries.get(str(source))
-        if not isinstance(entry, dict) or entry.get("stamp") != _stamp(source):
+        if not isinstance(entry, dict) or entry.get("stamp") != list(astuple(Stamp.of(source))):
             return None
         found = entry.get(kind)
         return found if isinstance(found, str) else None
 
-    def keep(self, source: Path, kind: str, value: str) -> None:
-        """Remember a hash of bytes that were read after this memory was opened."""
-        stamp = _stamp(source)
-        if max(stamp[1], stamp[2]) > self._begun_ns - RACY_NS:
+    def keep(self, source: Path, kind: str, value: str, stamp: Stamp) -> None:
+        """Remember a hash of bytes that were read after this memory was opened.
+
+        Args:
+            source: the file.
+            kind: which hash.
+            value: the hash, in hex.
+            stamp: taken before the reading began; a file that was written since is not remembered.
+        """
+        if max(stamp.mtime_ns, stamp.ctime_ns) > self._begun_ns - RACY_NS or Stamp.of(source) != stamp:
             return
         entry = self._entries.get(str(source))
-        if not isinstance(entry, dict) or entry.get("stamp") != stamp:
-            entry = {"stamp": stamp}
+        if not isinstance(entry, dict) or entry.get("stamp") != list(astuple(stamp)):
+            entry = {"stamp": list(astuple(stamp))}
         self._entries[str(source)] = entry | {kind: value}
         self._dirty = True
 
@@ -95,8 +120,3 @@ class HashMemory:
             self._dirty = False
         except OSError as error:
             get_logger().warning("hashes not remembered", path=str(self._path), because=str(error))
-
-
-def _stamp(source: Path) -> list[int]:
-    found = source.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev]

@@ -24,11 +24,11 @@ SHORTEST_SECRET = 6  # shorter ones would blank ordinary words
 
 # What credentials of the services around us look like, for those nobody told us about.
 _LOOKS_SECRET = re.compile(
-    r"hf_[A-Za-z0-9_]{8,}"
+    r"hf_(?:oauth_)?[A-Za-z0-9]{20,}"
     r"|sb_secret_[A-Za-z0-9_-]{8,}"
     r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}"
     r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
-    r"|(?<=Bearer )[^\s\"']+"
+    r"|(?<=Bearer )(?=[^\s\"']*[0-9._-])[^\s\"']{12,}"
 )
 # The Hub's library warns about paths it was told to take; what matters comes back as an error.
 _LIBRARIES = {"httpx2": logging.WARNING, "httpcore2": logging.WARNING, "huggingface_hub": logging.ERROR}
@@ -36,10 +36,18 @@ _known: set[str] = set()
 
 
 def hide(secrets: Iterable[str]) -> None:
-    """Remove these values from everything written from now on, in plain, JSON and URL spelling."""
+    """Remove these values from everything written from now on, in plain, JSON, Python and URL spelling."""
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET:
-            _known.update((secret, json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe="")))
+            _known.update(
+                (
+                    secret,
+                    json.dumps(secret)[1:-1],
+                    json.dumps(secret, ensure_ascii=False)[1:-1],
+                    repr(secret)[1:-1],
+                    urllib.parse.quote(secret, safe=""),
+                )
+            )
 
 
 def redact(text: str) -> str:
@@ -82,7 +90,13 @@ def configure(*, style: str, level: str, stream: TextIO | None = None) -> None:
         shared += [structlog.processors.format_exc_info, _in_reading_order]
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=bool(out.isatty()), pad_event_to=0, sort_keys=False)
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=bool(out.isatty()),
+            pad_event_to=0,
+            sort_keys=False,
+            # The pretty one shows local variables, cut where no redaction recognises them.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -90,6 +104,7 @@ def configure(*, style: str, level: str, stream: TextIO | None = None) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    logging.raiseExceptions = False  # a library's broken log call would print its arguments past us
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())

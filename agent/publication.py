@@ -118,21 +118,22 @@ class Draft:
 
     def remember(self, sent: Iterable[Stored], memory: HashMemory) -> None:
         """Keep the hashes that the upload computed, so that a rerun need not read the files."""
-        by_path = {file.path: file.source for file in self.files}
+        by_path = {file.path: file for file in self.files}
         for one in sent:
-            memory.keep(by_path[one.path], "sha256", one.sha256)
+            file = by_path[one.path]
+            memory.keep(file.source, "sha256", one.sha256, file.stamp)
             if one.xet_hash:
-                memory.keep(by_path[one.path], "xet", one.xet_hash)
+                memory.keep(file.source, "xet", one.xet_hash, file.stamp)
 
     def xet_hash(self, path: str, memory: HashMemory) -> str:
         """The xet hash of a file, computed here unless the memory vouches for it."""
-        source = next(file.source for file in self.files if file.path == path)
-        found = memory.recall(source, "xet")
+        file = next(file for file in self.files if file.path == path)
+        found = memory.recall(file.source, "xet")
         if found is None:
             from agent.hub import xet
 
-            found = xet.hash_file(source)
-            memory.keep(source, "xet", found)
+            found = xet.hash_file(file.source)
+            memory.keep(file.source, "xet", found, file.stamp)
         return found
 
 
@@ -188,6 +189,7 @@ def make(
         dataset=_public_name(config.dataset),
         job_id=str(identity.job_id),
         tag=identity.tag,
+        dropped_bases=frozenset(named) - {base or ""},
     )
     made = {README: _card(text, facts, repo).encode()}
     if draft.adapter is not None:
@@ -236,7 +238,8 @@ def message(config: Config, training: Training, identity: Identity) -> Message:
     }
     if config.git_revision:
         trailers["Git-Revision"] = config.git_revision
-    return Message(config.commit_message or f"Publish {method}model of job {identity.job_id}", trailers)
+    title = config.commit_message or f"Publish {method}model of job {identity.job_id}"
+    return Message(" ".join(title.split()), trailers)
 
 
 def _public_name(dataset: str | None) -> str | None:

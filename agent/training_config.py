@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from agent.parse import parse_json, parse_yaml
 
 DEFAULT_PATH = Path("/workspace/config.json")
 
@@ -30,10 +29,7 @@ def read_training_config(path: Path) -> TrainingConfig:
         ValueError: it is not JSON or YAML, or not an object.
     """
     text = path.read_text(encoding="utf-8")
-    try:
-        data = yaml.safe_load(text) if path.suffix in {".yaml", ".yml"} else json.loads(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+    data = parse_yaml(text) if path.suffix in {".yaml", ".yml"} else parse_json(text)
     if not isinstance(data, dict):
         raise ValueError(f"it holds a {type(data).__name__}, not an object")  # noqa: TRY004 - the file is wrong, not a type
     output_dir = _text(data, "output_dir") or _text(data, "training", "output_dir")

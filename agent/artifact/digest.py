@@ -32,7 +32,7 @@ def digest(files: Iterable[LocalFile], memory: HashMemory) -> dict[str, str]:
         if remembered:
             return remembered
         read = sha256_of(file)
-        memory.keep(file.source, "sha256", read)
+        memory.keep(file.source, "sha256", read, file.stamp)
         return read
 
     with ThreadPoolExecutor(HASH_THREADS) as pool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from dataclasses import dataclass
@@ -10,23 +9,8 @@ from pathlib import Path
 
 from agent.artifact import names
 from agent.errors import ArtifactError
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What the file system says about one state of a file; any write changes it."""
-
-    size_bytes: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-    device: int
-
-    @classmethod
-    def of(cls, path: Path) -> Stamp:
-        """Take the stamp of `path` as it is now, following links."""
-        found = path.stat()
-        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
+from agent.journal import Stamp
+from agent.parse import parse_json
 
 
 @dataclass(frozen=True)
@@ -75,8 +59,11 @@ def take_stock(output_dir: Path) -> Inventory:
     Raises:
         ArtifactError: the folder is missing, unreadable, or holds no weights to publish.
     """
-    if not output_dir.is_dir():
-        what = "is not a folder" if output_dir.exists() else "does not exist"
+    try:
+        what = None if output_dir.is_dir() else "is not a folder" if output_dir.exists() else "does not exist"
+    except OSError as error:
+        what = f"cannot be entered: {error.strerror}"
+    if what:
         raise ArtifactError(
             f"The output folder {output_dir} {what}.",
             hint="Set OUTPUT_DIR (or --output-dir) to the folder the training saved its model in.",
@@ -96,6 +83,12 @@ def take_stock(output_dir: Path) -> Inventory:
             f"{empty[0]} in {root} is empty.",
             hint="The training did not finish writing it; save the model again (was the disk full?).",
         )
+    missing = [shard for shard in _shards(root, files) if shard not in {file.path for file in files}]
+    if missing:
+        raise ArtifactError(
+            f"{missing[0]} is missing in {root}, though the index of the shards names it.",
+            hint="The model is not whole; save it again (was the disk full, or a shard moved?).",
+        )
     return Inventory(root, tuple(files), tuple(left_out), _kind(files))
 
 
@@ -110,18 +103,49 @@ def _kind(files: list[LocalFile]) -> str:
     return "sharded" if any(names.is_index(path) for path in paths) else "full"
 
 
+def _shards(root: Path, files: list[LocalFile]) -> list[str]:
+    """The shards that the indexes in the root name.
+
+    Raises:
+        ArtifactError: an index cannot be read.
+    """
+    found = []
+    for file in files:
+        if names.is_index(file.path) and "/" not in file.path:
+            shards = _named_by(file.source)
+            if shards is None:
+                raise ArtifactError(
+                    f"{file.path} in {root} names no shards.",
+                    hint="The index is damaged; save the model again.",
+                )
+            found += shards
+    return found
+
+
+def _named_by(index: Path) -> list[str] | None:
+    """The shards an index names; None if it is damaged."""
+    try:
+        shards = set(parse_json(index.read_bytes())["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return sorted(shards) if shards and all(isinstance(name, str) for name in shards) else None
+
+
 def _whole_model(folder: Path) -> bool:
     """Whether a merged model is all there: config, weights, and every shard its index names."""
-    if not (folder / "config.json").is_file():
-        return False
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return (folder / "model.safetensors").is_file() or (folder / "pytorch_model.bin").is_file()
     try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return False
-    return bool(shards) and all(isinstance(name, str) and (folder / name).is_file() for name in shards)
+        if not (folder / "config.json").is_file():
+            return False
+        for weights in ("model.safetensors", "pytorch_model.bin"):
+            index = folder / f"{weights}.index.json"
+            if index.is_file():
+                shards = _named_by(index)
+                return shards is not None and all((folder / name).is_file() for name in shards)
+            if (folder / weights).is_file():
+                return True
+    except OSError:
+        pass
+    return False
 
 
 def _walk(root: Path) -> tuple[list[LocalFile], list[tuple[str, str]]]:
@@ -139,17 +163,20 @@ def _walk(root: Path) -> tuple[list[LocalFile], list[tuple[str, str]]]:
         for name in [*found, *(sub for sub in subfolders if Path(folder, sub).is_symlink())]:
             source = Path(folder, name)
             path = source.relative_to(root).as_posix()
-            reason = names.reason_to_leave_out(path) or _unfit(source, root)
+            reason = names.reason_to_leave_out(path) or _unfit(source, path, root)
+            if reason is None:
+                try:
+                    files.append(LocalFile(path, source, Stamp.of(source)))
+                except OSError:
+                    reason = "it vanished while stock was taken"
             if reason:
                 left_out.append((path.encode(errors="replace").decode(), reason))
-            else:
-                files.append(LocalFile(path, source, Stamp.of(source)))
     return sorted(files, key=lambda file: file.path), sorted(left_out)
 
 
-def _unfit(source: Path, root: Path) -> str | None:
+def _unfit(source: Path, path: str, root: Path) -> str | None:
     try:
-        source.name.encode()
+        path.encode()
     except UnicodeEncodeError:
         return "its name is not UTF-8"
     try:
@@ -159,7 +186,11 @@ def _unfit(source: Path, root: Path) -> str | None:
         return "a broken link"
     if source.is_symlink() and not target.is_relative_to(root.resolve()):
         return "a link out of the folder"
-    return None if stat.S_ISREG(mode) else "not a regular file"
+    if not stat.S_ISREG(mode):
+        return "not a regular file"
+    # Another name does not make training_args.bin fit to be seen; a link into a checkpoint is fine.
+    hidden = names.reason_to_leave_out(target.name) if source.is_symlink() else None
+    return f"a link to {target.name}: {hidden}" if hidden else None
 
 
 def _still(file: LocalFile) -> bool:
@@ -170,9 +201,11 @@ def _still(file: LocalFile) -> bool:
 
 
 def _where_weights_are(left_out: list[tuple[str, str]]) -> str:
-    folders = sorted(
-        {Path(path).parts[0] for path, _ in left_out if path.endswith((".safetensors", ".distcp"))}
-    )
+    weights = [(path, reason) for path, reason in left_out if path.endswith((".safetensors", ".distcp"))]
+    in_root = [f"{path} is {reason}" for path, reason in weights if "/" not in path]
+    if in_root:
+        return f"{in_root[0]}; put the file itself into the folder."
+    folders = sorted({path.split("/")[0] for path, _ in weights})
     if folders:
         return (
             f"Weights were found in {', '.join(folders)}, which is training state; let the training script "

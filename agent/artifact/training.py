@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from agent.parse import parse_json
+
 if TYPE_CHECKING:
     from pathlib import Path
 
+_LARGEST_EXACT = 2**53  # beyond it an integer is no metric, and may not even be a float
 _METHODS = ("sft", "dpo", "orpo")
 _NOT_METRICS = {"step", "epoch", "total_flos"}
 
@@ -24,20 +26,24 @@ class Training:
     steps: int | None = None
 
 
-def read_training(root: Path, configured_method: str | None) -> Training:
+def read_training(root: Path, configured_method: str | None, *, beside: Path | None = None) -> Training:
     """Tell the method and the last metrics from the configuration, the logs, then the card.
 
     Args:
         root: the folder that is published.
         configured_method: TRAINING_METHOD or the training config's word; it wins.
+        beside: where logs and card lie if not in `root`: a merged model's do not.
     """
-    state = _state(root)
-    history = [entry for entry in state.get("log_history", []) if isinstance(entry, dict)]
+    folders = [root, beside] if beside else [root]
+    state = next((state for state in map(_state, folders) if state), {})
+    logged = state.get("log_history")
+    history = [entry for entry in (logged if isinstance(logged, list) else ()) if isinstance(entry, dict)]
     steps = state.get("global_step")
+    from_card = next((method for method in map(_method_from_card, folders) if method), None)
     return Training(
-        method=(configured_method or "").lower() or _method_from_logs(history) or _method_from_card(root),
+        method=(configured_method or "").lower() or _method_from_logs(history) or from_card,
         metrics=_last_metrics(history),
-        steps=steps if isinstance(steps, int) else None,
+        steps=steps if isinstance(steps, int) and not isinstance(steps, bool) else None,
     )
 
 
@@ -51,7 +57,7 @@ def _state(root: Path) -> dict[str, Any]:
     newest_first = [path for _, path in sorted(checkpoints, reverse=True)]
     for path in [root / "trainer_state.json", *newest_first]:
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
+            state = parse_json(path.read_bytes()) if path.is_file() else None
         except (OSError, ValueError):
             continue
         if isinstance(state, dict):
@@ -69,10 +75,12 @@ def _method_from_logs(history: list[dict[str, Any]]) -> str | None:
 
 
 def _method_from_card(root: Path) -> str | None:
+    readme = root / "README.md"
     try:
-        head = (root / "README.md").read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0]
+        text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
     except OSError:
         return None
+    head = text.split("\n---", 1)[0]
     tags = set(re.findall(r"^- +(\w+)\s*$", head, re.MULTILINE))
     return next((method for method in _METHODS if method in tags), None) if "trl" in tags else None
 
@@ -84,6 +92,8 @@ def _last_metrics(history: list[dict[str, Any]]) -> dict[str, float]:
         for key, value in entry.items():
             if key in _NOT_METRICS or key.endswith(("_runtime", "_per_second")):
                 continue
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            if isinstance(value, float) and math.isfinite(value):
+                metrics[key] = value
+            elif isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST_EXACT:
                 metrics[key] = float(value)
     return dict(sorted(metrics.items()))

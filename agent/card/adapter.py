@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from agent.errors import ArtifactError
+from agent.parse import parse_json
 
 BASE_KEY = "base_model_name_or_path"
 
@@ -17,9 +18,9 @@ def read_adapter_config(content: bytes, where: str) -> dict[str, Any]:
         ArtifactError: PEFT could not load it either.
     """
     try:
-        config = json.loads(content)
+        config = parse_json(content)
     except ValueError as error:
-        raise ArtifactError(f"{where} is not JSON: {error}.", hint="Save the adapter again.") from error
+        raise ArtifactError(f"{where} is {error}.", hint="Save the adapter again.") from error
     if not isinstance(config, dict):
         raise ArtifactError(f"{where} is not a JSON object.", hint="Save the adapter again.")
     return config

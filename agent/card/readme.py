@@ -13,10 +13,15 @@ import yaml
 
 from agent.card.base import is_model_id
 from agent.log import get_logger
+from agent.parse import parse_yaml
 
 BEGIN, END = "<!-- training-agent:begin -->", "<!-- training-agent:end -->"
-_FRONT = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)(?:\r?\n)?---[ \t]*(?:\r?\n|\Z)(.*)\Z", re.DOTALL)
-_SECTION = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END) + r"\n?", re.DOTALL)
+_FRONT = re.compile(r"\A---[ \t]*\r?\n(?:(.*?)\r?\n)?---[ \t]*(?:\r?\n|\Z)(.*)\Z", re.DOTALL)
+# Only a section of ours, never prose that speaks of the markers.
+_SECTION = re.compile(
+    rf"^{re.escape(BEGIN)}\n## Publication\n(?:(?!{re.escape(BEGIN)}).)*?^{re.escape(END)}$\n?",
+    re.DOTALL | re.MULTILINE,
+)
 _FINE_TUNED = re.compile(r"(fine-tuned version of )\[([^\]\n]*)\]\([^)\n]*\)")
 NO_BASE = "a base model that is not on the Hub"
 
@@ -33,17 +38,19 @@ class Facts:
     dataset: str | None
     job_id: str
     tag: str
+    dropped_bases: frozenset[str] = frozenset()
 
 
 def read_metadata(text: str) -> tuple[dict[str, Any], str]:
     """Split a README into its metadata and its body; unreadable metadata counts as none."""
+    text = text.removeprefix("\ufeff")
     split = _FRONT.match(text)
     if not split:
         return {}, text
     try:
-        metadata = yaml.safe_load(split[1])
-    except yaml.YAMLError as error:
-        get_logger().warning("dropped README metadata that is not YAML", because=str(error).split("\n")[0])
+        metadata = parse_yaml(split[1] or "")
+    except ValueError as error:
+        get_logger().warning("dropped README metadata that is not YAML", because=str(error))
         return {}, split[2]
     return (metadata if isinstance(metadata, dict) else {}), split[2]
 
@@ -72,23 +79,25 @@ def _title(facts: Facts) -> str:
 
 def _render(metadata: dict[str, Any], body: str) -> str:
     front = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True) if metadata else ""
-    return f"---\n{front}---\n\n{body.lstrip()}" if front else body
+    body = body.lstrip("\r\n")
+    return f"---\n{front}---\n\n{body}" if front else body
 
 
 def _repaired(metadata: dict[str, Any], facts: Facts) -> dict[str, Any]:
     fixed = dict(metadata)
     if facts.kind == "adapter":
         fixed["library_name"] = "peft"
-    elif fixed.get("library_name") in {None, "peft"}:
+    elif fixed.get("library_name") in (None, "peft"):
         fixed["library_name"] = "transformers"
     fixed.pop("base_model", None)
     if facts.base_model:
         several = named_bases(metadata)
         keep = facts.base_model in several and all(is_model_id(base) for base in several)
         fixed["base_model"] = metadata["base_model"] if keep else facts.base_model
-    tags = [tag for tag in fixed.get("tags") or [] if isinstance(tag, str)]
+    given = fixed.get("tags")
+    tags = [given] if isinstance(given, str) else given if isinstance(given, list) else []
     # The Hub derives these from base_model; a stale one contradicts it.
-    tags = [tag for tag in tags if not tag.startswith("base_model:")]
+    tags = [tag for tag in tags if isinstance(tag, str) and not tag.startswith("base_model:")]
     if facts.method and facts.method not in tags:
         tags.append(facts.method)
     fixed.pop("tags", None)
@@ -99,7 +108,9 @@ def _repaired_body(body: str, facts: Facts) -> str:
     base = facts.base_model
 
     def name_base(found: re.Match[str]) -> str:
-        if found[2] != "None" and is_model_id(found[2]) and found[2] == base:
+        said = found[2]
+        honest = said != "None" and is_model_id(said) and said not in facts.dropped_bases
+        if honest and base in (None, said):
             return found[0]
         return found[1] + (f"[{base}]({facts.endpoint}/{base})" if base else NO_BASE)
 
@@ -108,7 +119,7 @@ def _repaired_body(body: str, facts: Facts) -> str:
 
 def _with_section(body: str, facts: Facts) -> str:
     rows = {
-        "Method": facts.method.upper() if facts.method else None,
+        "Method": _word(facts.method.upper()) if facts.method else None,
         "Kind": facts.kind,
         "Base model": f"[{facts.base_model}]({facts.endpoint}/{facts.base_model})"
         if facts.base_model
@@ -120,11 +131,17 @@ def _with_section(body: str, facts: Facts) -> str:
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value)
     section = f"{BEGIN}\n## Publication\n\n| | |\n|---|---|\n{table}\n{END}\n"
-    if _SECTION.search(body):
-        return _SECTION.sub(lambda _: section, body, count=1)
+    first = _SECTION.search(body)
+    if first:
+        return body[: first.start()] + section + _SECTION.sub("", body[first.end() :])
     return f"{body.rstrip()}\n\n{section}"
+
+
+def _word(text: str) -> str:
+    """Show a foreign word in a table cell as letters, digits and dashes."""
+    return re.sub(r"[^\w+-]+", " ", text).strip()
 
 
 def _code(text: str) -> str:
     """Show foreign text as code in a table cell, with nothing left that could end either."""
-    return "`" + re.sub(r"[`|\s]+", " ", text).strip() + "`"
+    return "`" + re.sub(r"[`|\s]+|<!-*|-*>", " ", text).strip() + "`"

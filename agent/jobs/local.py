@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from agent.errors import JobRefusedError
-from agent.jobs.row import CANCELLED, COMPLETED, FAILED, RUNNING, Row, clean_message
-from agent.journal import read_document, write_durably
+from agent.jobs.row import CANCELLED, COMPLETED, FAILED, RUNNING, TRAINING, Row, clean_message
+from agent.journal import write_durably
+from agent.parse import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +28,19 @@ class LocalStore:
 
     def read(self) -> Row:
         """The row; a pending one if none was written yet."""
-        known = {field.name for field in fields(Row)}
-        found = {name: value for name, value in read_document(self._path).items() if name in known}
-        return Row(**(found | {"id": self._job_id}))
+        try:
+            document = self._path.read_bytes()
+        except FileNotFoundError:
+            return Row(self._job_id)
+        except OSError as error:
+            # A row that cannot be read now may say cancelled: it is not taken for a missing one.
+            if self._path.parent.is_dir():
+                raise JobRefusedError(
+                    f"The row of job {self._job_id} cannot be read from {self._path}: {error}.",
+                    hint="Check the volume that AGENT_STATE_DIR is on, then run again.",
+                ) from error
+            return Row(self._job_id)
+        return _row(self._job_id, document)
 
     def start(self) -> Row:
         """Set `running` unless the job is completed already."""
@@ -50,7 +61,7 @@ class LocalStore:
         """Set `completed` with progress 100; a completed row may still gain the model's address, once."""
         row = self._open_row()
         if row.status == COMPLETED:
-            if row.model_url == model_url:
+            if model_url in (None, row.model_url):
                 return row
             if row.model_url is not None:
                 raise JobRefusedError(
@@ -62,7 +73,7 @@ class LocalStore:
             status=COMPLETED,
             progress=100.0,
             model_url=model_url,
-            result_note=note,
+            result_note=clean_message(note) if note else None,
             error_message=None,
             failure_stage=None,
             completed_at=row.completed_at or self._now(),
@@ -84,6 +95,11 @@ class LocalStore:
             raise JobRefusedError(
                 f"Job {row.id} was cancelled.", hint="Start a new job if the model is still wanted."
             )
+        if row.status == FAILED and row.failure_stage == TRAINING:
+            raise JobRefusedError(
+                f"The training of job {row.id} failed: {row.error_message}",
+                hint="Train again under a new JOB_ID; a failed training is final.",
+            )
         return row
 
     def _write(self, row: Row) -> Row:
@@ -102,3 +118,21 @@ class LocalStore:
                 hint=f"Look at {self._path}; another process may be writing it.",
             )
         return found
+
+
+def _row(job_id: str, written: bytes) -> Row:
+    """A row from a document; what is damaged in it counts as never written."""
+    try:
+        document = parse_json(written)
+    except ValueError:
+        document = {}
+    found = document if isinstance(document, dict) else {}
+    texts = {
+        field.name: found[field.name]
+        for field in fields(Row)
+        if field.name != "progress" and isinstance(found.get(field.name), str)
+    }
+    progress = found.get("progress")
+    if isinstance(progress, int | float) and 0 <= progress <= 100:  # noqa: PLR2004 - percent
+        return Row(**(texts | {"id": job_id, "progress": float(progress)}))
+    return Row(**(texts | {"id": job_id}))

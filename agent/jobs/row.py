@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.log import redact
+
 RUNNING, COMPLETED, FAILED, CANCELLED = "running", "completed", "failed", "cancelled"
+TRAINING = "training"  # the failure stage that is final; a failed publication can be mended
 LONGEST_MESSAGE = 8000
 
 
@@ -50,5 +53,5 @@ class JobStore(Protocol):
 
 
 def clean_message(text: str) -> str:
-    """Cut a message to what every store holds, without the NUL that databases refuse."""
-    return text.replace("\0", "")[:LONGEST_MESSAGE]
+    """Cut a message to what every store holds, without secrets and the NUL that databases refuse."""
+    return redact(text).replace("\0", "")[:LONGEST_MESSAGE]

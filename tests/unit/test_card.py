@@ -5,7 +5,7 @@ import json
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -62,9 +62,6 @@ def with_front(front, body="# T\n"):
     return f"---\n{front}\n---\n{body}"
 
 
-# --- from nothing -----------------------------------------------------------------------------------
-
-
 def test_without_a_readme_a_card_is_made():
     assert publish_card(None, ADAPTER) == (
         "---\nlibrary_name: peft\nbase_model: org/base\ntags:\n- sft\n---\n\n# my-model\n\n" + SECTION
@@ -93,9 +90,6 @@ def test_an_empty_readme_becomes_a_card(text):
     metadata, body = published(text)
     assert metadata == {"library_name": "peft", "base_model": "org/base", "tags": ["sft"]}
     assert body == "\n" + SECTION
-
-
-# --- real cards -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["sft_lora", "sft_lora_abs", "dpo_lora", "orpo_lora", "sft_full"])
@@ -144,9 +138,6 @@ def test_the_metadata_of_a_real_card_is_repaired_and_kept(real_output):
         "base_model": "org/base",
         "tags": ["lora", "sft", "transformers", "trl"],
     }
-
-
-# --- metadata ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -295,8 +286,6 @@ def test_the_bases_a_card_names(metadata, bases):
     assert named_bases(metadata) == bases
 
 
-# --- prose ------------------------------------------------------------------------------------------
-
 PROSE = [
     "# Title\n\nWords.\n",
     "# Title\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n---\n\nAfter a rule.\n\n---\n",
@@ -368,8 +357,6 @@ def test_the_sentence_about_the_base_names_the_base(said, base, now):
     _, body = published(f"It is a fine-tuned version of {said}. More.\n", base_model=base)
     assert f"\nIt is a fine-tuned version of {now}. More.\n" in body
 
-
-# --- names that would break out ---------------------------------------------------------------------
 
 HOSTILE = [
     "a|b",
@@ -446,14 +433,12 @@ def test_whatever_the_metadata_holds_the_card_is_valid_and_stable(metadata, know
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="-"), max_size=80))
+@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="-\ufeff"), max_size=80))
 def test_any_text_without_metadata_is_kept(text):
+    assume("None" not in text)  # what TRL writes for a name it does not know is repaired
     made = publish_card(text, ADAPTER)
     assert publish_card(made, ADAPTER) == made
     assert text.strip() in made
-
-
-# --- choosing the base ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -551,9 +536,6 @@ def test_a_base_named_twice_is_asked_for_once():
 @pytest.mark.parametrize("configured", [None, ""])
 def test_nothing_named_is_no_base(configured):
     assert choose_base(configured, [], asked()) is None
-
-
-# --- adapter_config.json ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["sft_lora", "sft_lora_abs", "dpo_lora", "orpo_lora"])

@@ -40,9 +40,6 @@ def problems_of(environ, flags=None):
     return raised.value.message
 
 
-# --- every variable ---------------------------------------------------------------------------------
-
-
 def test_the_variables_and_their_aliases_are_those_of_the_contract():
     assert variables() == {
         "hf_token": ("HF_TOKEN",),
@@ -228,9 +225,6 @@ def test_space_around_a_value_is_not_part_of_it(name):
     assert getattr(load({name: " abcdefgh\n"}), field) == "abcdefgh"
 
 
-# --- where state goes -------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def workspace(monkeypatch):
     """Say whether /workspace exists, whatever this machine has."""
@@ -252,13 +246,9 @@ def test_without_a_volume_state_is_kept_where_xdg_says(workspace):
     assert load({"XDG_STATE_HOME": "/xdg"}).state_dir == Path("/xdg/training-agent")
 
 
-def test_without_volume_and_xdg_state_is_kept_in_the_home(workspace, monkeypatch):
+def test_without_volume_and_xdg_state_is_kept_in_the_home(workspace):
     workspace(there=False)
-    monkeypatch.setenv("HOME", "/home/ada")
-    assert load({}).state_dir == Path("/home/ada/.local/state/training-agent")
-
-
-# --- what is wrong ----------------------------------------------------------------------------------
+    assert load({"HOME": "/home/ada"}).state_dir == Path("/home/ada/.local/state/training-agent")
 
 
 @pytest.mark.parametrize(
@@ -388,9 +378,6 @@ def test_other_programs_variables_are_none_of_our_business():
     assert load({"PATH": "/bin", "HF_HOME": "/h", "MY_AGENT_X": "1", "warnings": "x"}).warnings == ()
 
 
-# --- secrets ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("content", [TOKEN, f"{TOKEN}\n", f"  {TOKEN}\r\n"])
 def test_a_token_is_read_from_the_file_that_its_variable_names(tmp_path, content):
     (tmp_path / "token").write_text(content)
@@ -497,9 +484,6 @@ def test_a_token_pasted_into_the_wrong_variable_is_not_repeated():
         assert TOKEN not in problems_of({name: TOKEN})
 
 
-# --- the training config ----------------------------------------------------------------------------
-
-
 def facts_of(config):
     return (config.training_method, config.base_model, config.dataset, config.output_dir)
 
@@ -579,10 +563,9 @@ def test_nonsense_types_in_a_training_config_say_nothing(training_config, text):
         ("", "c.json", "Expecting value"),
         ("[1]", "c.json", "it holds a list, not an object"),
         ('"x"', "c.json", "it holds a str, not an object"),
-        ("a: [", "c.yaml", "while parsing"),
+        ("a: [", "c.yaml", "not YAML"),
         ("", "c.yaml", "it holds a NoneType, not an object"),
         ("a: !!python/object:os.system x", "c.yaml", "could not determine a constructor"),
-        ("when: 2024-02-30", "c.yaml", "day is out of range"),
     ],
 )
 def test_a_broken_training_config_is_a_problem(training_config, text, name, why):
@@ -605,8 +588,6 @@ def test_a_training_config_that_is_named_but_missing_is_a_problem(tmp_path):
 def test_a_training_config_that_nobody_named_may_be_missing():
     assert load({}).training_method is None
 
-
-# --- anything at all --------------------------------------------------------------------------------
 
 ANY_TEXT = st.text(st.characters(exclude_characters="\0"), max_size=60)
 SETTABLE = sorted(name for names in variables().values() for name in names)

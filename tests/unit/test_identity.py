@@ -14,7 +14,7 @@ from agent.config import load
 from agent.errors import ArtifactError
 from agent.hub.files import Message, Piece
 from agent.hub.repo import Commit, RepoState
-from agent.journal import HashMemory
+from agent.journal import HashMemory, Stamp
 from agent.publication import (
     Identity,
     _public_name,
@@ -29,9 +29,6 @@ JOB = UUID("6f1c2a54-9d0e-4a57-8c11-0123456789ab")
 OTHER_JOB = UUID("0b0b0b0b-9d0e-4a57-8c11-0123456789ab")
 FILES = {"a": "x", "b": "y"}
 CONTENT = "3afdfeee2d2f59ba3a87761611c0e182cddce3950c3f78415a5d7a7a326bdc8b"
-
-
-# --- ids --------------------------------------------------------------------------------------------
 
 
 def test_the_content_id_is_the_documented_hash():
@@ -118,9 +115,6 @@ def test_nothing_but_job_content_repo_and_branch_makes_the_identity():
     assert decorated == plain
 
 
-# --- reading files ----------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def old_memory(tmp_path):
     """A memory so far in the future that every file is old enough to be remembered."""
@@ -139,7 +133,7 @@ def test_a_remembered_file_is_not_read_again(folder, old_memory):
     root = folder({"model.safetensors": "abc", "other.txt": "x"})
     stock = take_stock(root)
     first = old_memory()
-    first.keep(root / "model.safetensors", "sha256", "remembered")
+    first.keep(root / "model.safetensors", "sha256", "remembered", Stamp.of(root / "model.safetensors"))
     assert digest(stock.files, first)["model.safetensors"] == "remembered"
     first.save()
     assert digest(stock.files, old_memory())["model.safetensors"] == "remembered"
@@ -158,9 +152,6 @@ def test_one_flipped_byte_is_another_content(folder, old_memory):
     (root / "model.safetensors").write_bytes(b"abd!"[:3])
     after = content_id(digest(take_stock(root).files, old_memory()), repo_id="ada/m", revision="main")
     assert before != after
-
-
-# --- the draft --------------------------------------------------------------------------------------
 
 
 def test_a_draft_sets_aside_what_a_reader_gets_repaired(folder):
@@ -220,9 +211,6 @@ def test_small_files_are_proven_by_their_bytes_and_large_ones_by_their_hash(fold
         2,
     )
     assert (stored["model.safetensors"].blob, stored["model.safetensors"].size_bytes) == (None, 3)
-
-
-# --- is it there already ----------------------------------------------------------------------------
 
 
 def commit(oid, *, job=JOB, finalize=None, day=1):
@@ -314,8 +302,6 @@ def test_a_trailer_is_a_line_of_its_own(text, value):
     assert Commit("c", "t", text, None).finalize_id == value
 
 
-# --- the commit message -----------------------------------------------------------------------------
-
 IDENTITY = Identity(JOB, "c0", "f1")
 
 
@@ -342,9 +328,6 @@ def test_the_trailers_are_those_of_the_contract_and_read_back_from_the_commit():
 
 def test_an_unknown_git_revision_is_not_named():
     assert "Git-Revision" not in message(load({}), Training(), IDENTITY).description
-
-
-# --- small things -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.artifact import Stamp, take_stock
+from agent.artifact import take_stock
 from agent.errors import ArtifactError
+from agent.journal import Stamp
 
 ADAPTER = [
     "README.md",
@@ -32,9 +33,6 @@ def refusal(folder):
         take_stock(folder)
     assert raised.value.exit_code == 11
     return raised.value.message, raised.value.hint
-
-
-# --- real training outputs --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -186,9 +184,6 @@ def test_unusual_but_valid_names_are_published(folder, name):
     assert paths(take_stock(folder({name: "w"}))) == [name]
 
 
-# --- merged_model -----------------------------------------------------------------------------------
-
-
 def test_a_whole_merged_model_comes_first(folder):
     root = folder({"adapter_model.safetensors": "a", "adapter_config.json": "{}", "README.md": "r", **MERGED})
     stock = take_stock(root)
@@ -292,9 +287,6 @@ def test_a_file_called_merged_model_is_an_ordinary_file(folder):
     ]
 
 
-# --- what cannot be published -----------------------------------------------------------------------
-
-
 def test_a_missing_folder_is_refused_with_place_and_cure(tmp_path):
     assert refusal(tmp_path / "nowhere") == (
         f"The output folder {tmp_path}/nowhere does not exist.",
@@ -387,9 +379,6 @@ def test_a_folder_that_cannot_be_listed_is_refused_and_not_skipped(folder, monke
         f"{root}/sub cannot be read: Permission denied.",
         "Run the agent as the training's user.",
     )
-
-
-# --- links and special files ------------------------------------------------------------------------
 
 
 def test_a_link_inside_the_folder_is_published_as_the_file_it_points_to(folder):
@@ -492,9 +481,6 @@ def test_a_thousand_files_are_no_trouble(folder):
     stock = take_stock(folder({f"d{n % 10}/f{n}.txt": "x" for n in range(1000)} | {"model.safetensors": "w"}))
     assert len(stock.files) == 1001
     assert stock.size_bytes == 1001
-
-
-# --- noticing changes -------------------------------------------------------------------------------
 
 
 def until_its_stamp_moves(path, change):

@@ -39,9 +39,6 @@ def on_disk(tmp_path):
     return json.loads((tmp_path / "job" / "row.json").read_text())
 
 
-# --- transitions ------------------------------------------------------------------------------------
-
-
 def test_a_job_nobody_has_written_is_pending(store, tmp_path):
     assert store.read() == Row(id=JOB)
     assert (store.read().status, store.read().progress) == ("pending", 0.0)
@@ -120,9 +117,6 @@ def test_failing_again_keeps_the_last_reason(store):
     assert store.fail(message="two", stage="publish").error_message == "two"
 
 
-# --- a completed row stays completed ----------------------------------------------------------------
-
-
 @pytest.fixture
 def completed(store, tmp_path):
     store.start()
@@ -162,9 +156,6 @@ def test_a_row_completed_without_a_model_may_receive_one_once(store):
     assert store.read().model_url == URL
 
 
-# --- a cancelled row is never overwritten -----------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "write",
     [
@@ -199,9 +190,6 @@ def test_a_cancel_between_two_steps_is_seen(store, given):
     assert store.read().status == "cancelled"
 
 
-# --- progress and other people's fields -------------------------------------------------------------
-
-
 def test_progress_is_kept_by_a_restart_and_a_failure(store, given):
     given({"status": "running", "progress": 42.5})
     assert store.start().progress == 42.5
@@ -229,9 +217,6 @@ def test_a_damaged_row_is_a_pending_one_and_can_be_written_again(store, given, d
     assert store.read().model_url == URL
 
 
-# --- messages ---------------------------------------------------------------------------------------
-
-
 def test_a_message_is_cut_to_what_every_store_holds(store):
     assert store.fail(message="x" * 8001, stage="publish").error_message == "x" * 8000
     assert store.fail(message="y" * 8000, stage="publish").error_message == "y" * 8000
@@ -248,8 +233,6 @@ def test_a_message_loses_its_nul_before_it_is_cut(store):
 def test_a_message_is_read_back_as_it_was(store, text):
     assert store.fail(message=text, stage="publish").error_message == text
 
-
-# --- a store that cannot be written -----------------------------------------------------------------
 
 WRITES = [
     lambda store: store.start(),

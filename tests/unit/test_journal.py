@@ -9,16 +9,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.errors import Interrupted
-from agent.journal import RACY_NS, HashMemory, read_document, write_durably
+from agent.journal import RACY_NS, HashMemory, Stamp, read_document, write_durably
 
 SECOND_NS = 1_000_000_000
 
 
 def names_in(folder):
     return [path.name for path in folder.iterdir()]
-
-
-# --- durable writes ---------------------------------------------------------------------------------
 
 
 def test_a_document_is_read_back_as_written(tmp_path):
@@ -147,9 +144,6 @@ def test_a_missing_document_is_an_empty_one(tmp_path):
     assert read_document(tmp_path) == {}
 
 
-# --- remembered hashes ------------------------------------------------------------------------------
-
-
 def changed_ns(path):
     found = path.stat()
     return max(found.st_mtime_ns, found.st_ctime_ns)
@@ -175,7 +169,7 @@ def memory(tmp_path):
 
 def test_a_hash_is_remembered_across_runs(weights, memory):
     first = memory(weights)
-    first.keep(weights, "sha256", "abc")
+    first.keep(weights, "sha256", "abc", Stamp.of(weights))
     assert first.recall(weights, "sha256") == "abc"
     first.save()
     assert memory(weights).recall(weights, "sha256") == "abc"
@@ -183,29 +177,29 @@ def test_a_hash_is_remembered_across_runs(weights, memory):
 
 def test_each_kind_of_hash_is_remembered_by_itself(weights, memory):
     kept = memory(weights)
-    kept.keep(weights, "sha256", "abc")
+    kept.keep(weights, "sha256", "abc", Stamp.of(weights))
     assert kept.recall(weights, "xet") is None
-    kept.keep(weights, "xet", "def")
+    kept.keep(weights, "xet", "def", Stamp.of(weights))
     assert (kept.recall(weights, "sha256"), kept.recall(weights, "xet")) == ("abc", "def")
 
 
 def test_a_file_is_only_remembered_under_its_own_name(weights, memory, tmp_path):
     kept = memory(weights)
-    kept.keep(weights, "sha256", "abc")
+    kept.keep(weights, "sha256", "abc", Stamp.of(weights))
     (tmp_path / "other").write_bytes(b"weights")
     assert kept.recall(tmp_path / "other", "sha256") is None
 
 
 def test_a_file_two_seconds_old_is_remembered(weights, memory):
     kept = memory(weights, 2 * SECOND_NS)
-    kept.keep(weights, "sha256", "abc")
+    kept.keep(weights, "sha256", "abc", Stamp.of(weights))
     assert kept.recall(weights, "sha256") == "abc"
 
 
 @pytest.mark.parametrize("age_ns", [2 * SECOND_NS - 1, SECOND_NS, 0, -SECOND_NS, -3600 * SECOND_NS])
 def test_a_file_that_may_change_without_its_stamp_changing_is_not_remembered(weights, memory, age_ns):
     kept = memory(weights, age_ns)
-    kept.keep(weights, "sha256", "abc")
+    kept.keep(weights, "sha256", "abc", Stamp.of(weights))
     assert kept.recall(weights, "sha256") is None
     kept.save()
     assert memory(weights, age_ns).recall(weights, "sha256") is None
@@ -218,27 +212,27 @@ def test_the_younger_of_the_two_times_counts(weights, tmp_path, offset_s):
     os.utime(weights, (now_s + offset_s, now_s + offset_s))
     begun = weights.stat().st_ctime_ns + SECOND_NS
     kept = HashMemory(tmp_path / "hashes.json", now_ns=lambda: begun)
-    kept.keep(weights, "sha256", "abc")
+    kept.keep(weights, "sha256", "abc", Stamp.of(weights))
     assert kept.recall(weights, "sha256") is None
 
 
 def test_age_is_counted_from_the_moment_the_memory_was_opened(weights, tmp_path):
     times = iter([changed_ns(weights), changed_ns(weights) + 3600 * SECOND_NS])
     kept = HashMemory(tmp_path / "hashes.json", now_ns=lambda: next(times))
-    kept.keep(weights, "sha256", "abc")
+    kept.keep(weights, "sha256", "abc", Stamp.of(weights))
     assert kept.recall(weights, "sha256") is None
 
 
 def test_a_rewritten_file_is_forgotten(weights, memory):
     kept = memory(weights)
-    kept.keep(weights, "sha256", "abc")
+    kept.keep(weights, "sha256", "abc", Stamp.of(weights))
     weights.write_bytes(b"other weights")
     assert kept.recall(weights, "sha256") is None
 
 
 def test_a_replaced_file_of_the_same_size_and_time_is_forgotten(weights, memory, tmp_path):
     kept = memory(weights)
-    kept.keep(weights, "sha256", "abc")
+    kept.keep(weights, "sha256", "abc", Stamp.of(weights))
     before = weights.stat()
     (tmp_path / "new").write_bytes(b"WEIGHTS")
     os.utime(tmp_path / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -249,7 +243,7 @@ def test_a_replaced_file_of_the_same_size_and_time_is_forgotten(weights, memory,
 @pytest.mark.parametrize("part", range(5), ids=["size", "mtime", "ctime", "inode", "device"])
 def test_every_part_of_the_stamp_counts(weights, memory, tmp_path, part):
     first = memory(weights)
-    first.keep(weights, "sha256", "abc")
+    first.keep(weights, "sha256", "abc", Stamp.of(weights))
     first.save()
     document = json.loads((tmp_path / "hashes.json").read_text())
     document[str(weights)]["stamp"][part] += 1
@@ -259,10 +253,10 @@ def test_every_part_of_the_stamp_counts(weights, memory, tmp_path, part):
 
 def test_a_new_state_of_a_file_drops_all_hashes_of_the_old_one(weights, memory):
     kept = memory(weights, 3600 * SECOND_NS)
-    kept.keep(weights, "sha256", "old")
-    kept.keep(weights, "xet", "old")
+    kept.keep(weights, "sha256", "old", Stamp.of(weights))
+    kept.keep(weights, "xet", "old", Stamp.of(weights))
     weights.write_bytes(b"longer weights")
-    kept.keep(weights, "sha256", "new")
+    kept.keep(weights, "sha256", "new", Stamp.of(weights))
     assert (kept.recall(weights, "sha256"), kept.recall(weights, "xet")) == ("new", None)
 
 
@@ -274,14 +268,14 @@ def test_a_damaged_entry_remembers_nothing_and_can_be_mended(weights, memory, tm
     (tmp_path / "hashes.json").write_text(json.dumps({str(weights): entry}))
     kept = memory(weights)
     assert kept.recall(weights, "sha256") is None
-    kept.keep(weights, "sha256", "abc")
+    kept.keep(weights, "sha256", "abc", Stamp.of(weights))
     assert kept.recall(weights, "sha256") == "abc"
 
 
 @pytest.mark.parametrize("value", [None, 7, [], {}])
 def test_a_damaged_hash_is_none(weights, memory, tmp_path, value):
     first = memory(weights)
-    first.keep(weights, "sha256", "abc")
+    first.keep(weights, "sha256", "abc", Stamp.of(weights))
     first.save()
     document = json.loads((tmp_path / "hashes.json").read_text())
     document[str(weights)]["sha256"] = value
@@ -298,7 +292,7 @@ def test_a_memory_that_cannot_be_written_costs_a_warning_only(weights, tmp_path)
     (tmp_path / "state").write_text("a file where the folder should be")
     begun = changed_ns(weights) + RACY_NS
     kept = HashMemory(tmp_path / "state" / "hashes.json", now_ns=lambda: begun)
-    kept.keep(weights, "sha256", "abc")
+    kept.keep(weights, "sha256", "abc", Stamp.of(weights))
     with capture_logs() as logs:
         kept.save()
     assert [(line["event"], line["log_level"]) for line in logs] == [("hashes not remembered", "warning")]

@@ -37,9 +37,6 @@ def patience(clock):
     return make
 
 
-# --- what is worth asking again ---------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("status", [None, 408, 429, 500, 502, 503, 504, 520, 599])
 def test_a_broken_answer_or_an_overloaded_server_is_asked_again(status):
     assert failure(status).transient is True
@@ -65,9 +62,6 @@ def test_what_is_not_a_remote_failure_passes_at_once(error, patience, clock):
     with pytest.raises(type(error)):
         patience().call(READ, server)
     assert (server.calls, clock.slept) == (1, [])
-
-
-# --- schedules --------------------------------------------------------------------------------------
 
 
 def test_the_policies_are_these_four():
@@ -165,9 +159,6 @@ def test_each_retry_is_announced_with_its_reason(patience):
     ]
 
 
-# --- Retry-After ------------------------------------------------------------------------------------
-
-
 def test_a_server_that_names_a_wait_is_given_it(patience, clock):
     patience().call(QUICK, Server(failure(429, retry_after_s=7.0), "answer"))
     assert clock.slept == [7.0]
@@ -187,9 +178,6 @@ def test_a_server_that_asks_for_too_much_is_asked_sooner(asked_s, patience, cloc
 def test_the_wait_of_one_answer_is_not_the_wait_of_the_next(patience, clock):
     patience().call(QUICK, Server(failure(429, retry_after_s=50.0), failure(), "answer"))
     assert clock.slept == [50.0, 2.0]
-
-
-# --- patience ---------------------------------------------------------------------------------------
 
 
 def test_patience_ends_when_nothing_moved_for_so_long(patience, clock):

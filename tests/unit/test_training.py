@@ -15,9 +15,6 @@ def state(**more):
     return {"global_step": 4, "log_history": SFT_LOG} | more
 
 
-# --- real training outputs --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("name", "method", "steps", "some_metrics"),
     [
@@ -48,9 +45,6 @@ def test_only_metrics_are_taken_from_a_real_log(real_output):
         "mean_token_accuracy",
         "num_tokens",
     ]
-
-
-# --- the method -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("configured", "method"), [("DPO", "dpo"), ("orpo", "orpo"), ("KTO", "kto")])
@@ -118,9 +112,6 @@ def test_an_empty_folder_tells_nothing(folder):
     assert read_training(folder({}), None) == Training(method=None, metrics={}, steps=None)
 
 
-# --- which state ------------------------------------------------------------------------------------
-
-
 def test_the_newest_checkpoint_is_found_by_its_number_not_its_name(folder):
     root = folder({f"checkpoint-{n}/trainer_state.json": state(global_step=n) for n in (9, 10, 100, 20)})
     assert read_training(root, None).steps == 100
@@ -170,9 +161,6 @@ def test_folders_that_only_look_like_checkpoints_are_none(folder):
 
 def test_a_folder_where_the_state_should_be_is_no_trouble(folder):
     assert read_training(folder({"trainer_state.json": None}), None) == Training()
-
-
-# --- metrics ----------------------------------------------------------------------------------------
 
 
 def test_the_last_value_of_each_metric_counts(folder):

@@ -143,7 +143,7 @@ class Exchange:
         while request.transport and not self.closing.is_set():  # noqa: ASYNC110 - transports raise no event
             await asyncio.sleep(_POLL_S)
         drained.cancel()
-        await asyncio.wait([drained])
+        await asyncio.gather(drained, return_exceptions=True)
         self._cut(request)
         return Answer()
 

@@ -71,7 +71,7 @@ class Hub(World):
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _THROTTLED_SOCKET_BYTES)
         self._closed_port = _bind(0)  # bound, never listening: every connection to it is refused
         self.endpoint, self.closed_endpoint = _url(self._listener), _url(self._closed_port)
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="hub", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
         self._thread.start()
         self._ready.wait()
         return self
@@ -136,6 +136,12 @@ class Hub(World):
     def read(self, repo_id: str, path: str, revision: str = "main") -> bytes:
         """Return a file as a reader would get it."""
         return self.bytes_of(self.entry_at(self.repos[repo_id].resolve(revision), path))
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        finally:
+            self._ready.set()  # a server that could not start must not leave `start` waiting
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
