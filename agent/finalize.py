@@ -6,20 +6,16 @@ again arrives at the same end: one commit, proven, recorded once.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from agent import artifact, publication
-from agent.errors import AgentError, ArtifactError, JobRefusedError
-from agent.hub.files import MANIFEST
+from agent.errors import AgentError, JobRefusedError
 from agent.jobs import CANCELLED, JobStore, LocalStore
 from agent.journal import HashMemory
 from agent.log import get_logger
 from agent.plan import plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from uuid import UUID
 
     from agent.config import Config
@@ -104,7 +100,7 @@ class Finalize:
         self.training = artifact.read_training(
             self.stock.root, self.config.training_method, beside=self.config.output_dir
         )
-        with self._reading():
+        with self.stock.reading():
             self.draft = publication.draft(self.stock)
         self.outcome.files, self.outcome.size_bytes = len(self.stock.files), self.stock.size_bytes
         get_logger().info(
@@ -145,7 +141,7 @@ class Finalize:
         self.repo.check_visibility(self.state, private=self.config.private)
         newest = max(file.stamp.mtime_ns for file in self.stock.files)
         if publication.may_be_published(self.state, self.config.job_id, newest):
-            with self._reading():
+            with self.stock.reading():
                 self.sha256s = artifact.digest(self.stock.files, self.memory)
             self._identify(self.sha256s)
         if self.commit_oid:
@@ -170,7 +166,7 @@ class Finalize:
         """
         from agent.hub import content
 
-        with self._reading():
+        with self.stock.reading():
             delivery = content.deliver(self.repo, self.draft.pieces(), self.draft.later, self.sha256s)
         self.outcome.uploaded_bytes, self.sent = delivery.sent_bytes, list(delivery.stored)
         self.draft.remember(self.sent, self.memory)
@@ -188,7 +184,8 @@ class Finalize:
             repo=self.repo,
             identity=self.identity,
             sent=self.sent,
-            hub_readme=self._hub_readme(),
+            head=self.head,
+            tree=self.tree,
         )
         self.commit_oid = replace_model(
             self.repo,
@@ -215,9 +212,9 @@ class Finalize:
             self.made = verify.read_made(
                 self.repo, self.commit_oid, self.draft.later, self.identity.finalize_id
             )
-        sent = self.sent or self.draft.as_on_disk(
-            self.sha256s, in_git={path for path, entry in tree.items() if entry.sha256 is None}
-        )
+        with self.stock.reading():
+            in_git = {path for path, entry in tree.items() if entry.sha256 is None}
+            sent = self.sent or self.draft.as_on_disk(self.sha256s, in_git)
         verify.prove(
             self.repo,
             self.commit_oid,
@@ -247,7 +244,7 @@ class Finalize:
             raise JobRefusedError(
                 f"The row of job {row.id} in the job database was not written: "
                 "this version keeps rows in local files only.",
-                hint=f"The model is at {model_url}; complete the row by hand, or unset SUPABASE_URL.",
+                hint=f"Complete the row by hand (model_url: {model_url}), or unset SUPABASE_URL.",
             )
 
     def tell(self) -> None:
@@ -277,7 +274,8 @@ class Finalize:
             self.plan(None, None)
             return
         if self.config.job_id is None:
-            sha256s = artifact.digest(self.stock.files, self.memory)
+            with self.stock.reading():
+                sha256s = artifact.digest(self.stock.files, self.memory)
             self.identity = publication.identify(self.config, self.config.repo_name or "", sha256s)
             self.memory.save()
         self.record(model_url=None, note=f"HF_TOKEN was not set; the model is only in {self.stock.root}")
@@ -295,43 +293,10 @@ class Finalize:
         except AgentError as second:
             get_logger().error("the failure could not be recorded", because=second.message)
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Around every reading of the user's files: afterwards they are still what stock was taken of.
-
-        Raises:
-            ArtifactError: a file cannot be read, or changed meanwhile.
-        """
-        try:
-            yield
-        except OSError as error:
-            raise ArtifactError(
-                f"{error.filename or self.stock.root} cannot be read: {error.strerror or error}.",
-                hint="Nothing was published. Check the disk and the file's rights, then run again.",
-            ) from error
-        changed = self.stock.changed()
-        if changed:
-            raise ArtifactError(
-                f"{', '.join(changed)} in {self.stock.root} changed while being read; nothing was published.",
-                hint="Wait until the training has ended, then run again.",
-            )
-
     def _identify(self, sha256s: dict[str, str]) -> None:
         self.identity = publication.identify(self.config, self.repo.repo_id, sha256s)
         found = publication.find(self.state, self.config.job_id, self.identity.finalize_id)
         self.commit_oid = found.oid if found else None
-
-    def _hub_readme(self) -> str | None:
-        """The README a person wrote on the branch; its prose stays if the folder brings none.
-
-        One that is still as an earlier publication left it describes that model, not this one.
-        """
-        if self.stock.get(publication.README) or publication.README not in self.tree:
-            return None
-        content = self.repo.read(self.head.oid, publication.README)
-        ours = self.repo.manifest_sha256s(self.head.oid) if MANIFEST in self.tree else {}
-        left_by_us = ours.get(publication.README)
-        return None if left_by_us == sha256(content).hexdigest() else content.decode(errors="replace")
 
     def _store_of(self, job_id: UUID) -> LocalStore:
         return LocalStore(self.config.state_dir / str(job_id), str(job_id))

@@ -49,13 +49,14 @@ def identify(config: Config, repo_id: str, sha256s: Mapping[str, str]) -> Identi
 def find(state: RepoState, job_id: UUID | None, finalize_id: str) -> Commit | None:
     """The commit that already made this publication, if the branch has it.
 
-    A job that was published stays published when another job's model came after it. A job without
-    a name is only its content: if something else was published since, it is wanted again.
+    A job that was published stays published when another job's model came after it. If the job
+    itself published something else since, or has no name and so is only its content, this model is
+    wanted again.
     """
     for commit in state.commits:
         if commit.finalize_id == finalize_id:
             return commit
-        if commit.finalize_id and job_id is None:
+        if commit.finalize_id and (job_id is None or commit.trailer("Job-Id") == str(job_id)):
             return None
     return None
 
@@ -160,7 +161,8 @@ def make(
     repo: Repo,
     identity: Identity,
     sent: Iterable[Stored],
-    hub_readme: str | None,
+    head: Commit,
+    tree: Collection[str],
 ) -> list[Stored]:
     """Make the files that tell a reader about the others: card, adapter config, manifest.
 
@@ -171,9 +173,13 @@ def make(
         repo: asked whether a base model exists and whether it accepts the card.
         identity: the ids the manifest carries.
         sent: the other files, for the manifest.
-        hub_readme: the README on the branch, whose prose stays if the folder brings none.
+        head: the branch's newest commit.
+        tree: its files; a README among them keeps its prose if the folder brings none.
     """
-    text = draft.repaired[README].decode(errors="replace") if README in draft.repaired else hub_readme
+    if README in draft.repaired:
+        text: str | None = draft.repaired[README].decode(errors="replace")
+    else:
+        text = _hub_readme(repo, head, tree)
     named = (
         [str(draft.adapter.get(card.BASE_KEY))] if draft.adapter and draft.adapter.get(card.BASE_KEY) else []
     )
@@ -216,6 +222,18 @@ def make(
         versions={"agent": __version__} | {name: version(name) for name in _LIBRARIES},
     )
     return [*stored, _stored(MANIFEST, manifest)]
+
+
+def _hub_readme(repo: Repo, head: Commit, tree: Collection[str]) -> str | None:
+    """The README that a person wrote on the branch, if one did.
+
+    One that is still as an earlier publication left it describes that model, not this one.
+    """
+    if README not in tree:
+        return None
+    content = repo.read(head.oid, README)
+    left_by_us = repo.manifest_sha256s(head.oid).get(README) if MANIFEST in tree else None
+    return None if left_by_us == hashlib.sha256(content).hexdigest() else content.decode(errors="replace")
 
 
 def _card(text: str | None, facts: card.Facts, repo: Repo) -> str:

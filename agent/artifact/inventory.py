@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.artifact import names
 from agent.errors import ArtifactError
 from agent.journal import Stamp
 from agent.parse import parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,27 @@ class Inventory:
     def changed(self) -> list[str]:
         """Paths whose files are no longer as they were when stock was taken."""
         return [file.path for file in self.files if not _still(file)]
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around every reading of these files: afterwards they are still what stock was taken of.
+
+        Raises:
+            ArtifactError: a file cannot be read, or changed meanwhile.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise ArtifactError(
+                f"{error.filename or self.root} cannot be read: {error.strerror or error}.",
+                hint="Nothing was published. Check the disk and the file's rights, then run again.",
+            ) from error
+        changed = self.changed()
+        if changed:
+            raise ArtifactError(
+                f"{', '.join(changed)} in {self.root} changed while being read; nothing was published.",
+                hint="Wait until the training has ended, then run again.",
+            )
 
 
 def take_stock(output_dir: Path) -> Inventory:

@@ -6,6 +6,7 @@ a branch that moved is answered by new operations on the new head.
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -75,7 +76,8 @@ def replace_model(
         nonlocal known
         if known is None:
             history = repo.commits()
-            arrived = next((one for one in history if one.finalize_id == message.finalize_id), None)
+            since = takewhile(lambda one: one.oid != head.oid, history)
+            arrived = next((one for one in since if one.finalize_id == message.finalize_id), None)
             if arrived:
                 get_logger().info("the commit had arrived", commit=arrived.oid)
                 return arrived.oid

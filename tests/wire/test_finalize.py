@@ -150,6 +150,24 @@ def test_a_model_nobody_named_is_published_again_when_it_is_wanted_again(pod, hu
     assert len(commits(hub)) == 3
 
 
+def test_a_model_wanted_again_arrives_even_if_the_answer_to_its_commit_is_lost(pod, hub, trained):
+    """The first commit of the same content is not taken for the one whose answer was lost."""
+    first = pod.finalize(trained("sft_full"))
+    pod.finalize(trained("sharded"))
+    fault = hub.faults.add(Fault("reset", match="POST /api/models/ada/model/commit", nth=0))
+    again = pod.finalize(trained("sft_full", "again"))
+    assert fault.fired == 1
+    assert again.commit == hub.repo("ada/model").head("main") != first.commit
+
+
+def test_a_job_that_goes_back_to_its_first_model_publishes_it_again(pod, hub, trained):
+    pod.finalize(trained("sft_full"), JOB_ID=JOB)
+    pod.finalize(trained("sharded"), JOB_ID=JOB)
+    back = pod.finalize(trained("sft_full", "again"), JOB_ID=JOB)
+    assert back.commit == hub.repo("ada/model").head("main")
+    assert hub.repo("ada/model").tags == {"job-7d9f5f5c": back.commit}
+
+
 def test_retraining_a_job_moves_its_tag(pod, hub, trained):
     pod.finalize(trained("sft_full"), JOB_ID=JOB)
     second = pod.finalize(trained("sharded"), JOB_ID=JOB)
