@@ -180,11 +180,8 @@ def make(
         text: str | None = draft.repaired[README].decode(errors="replace")
     else:
         text = _hub_readme(repo, head, tree)
-    named = (
-        [str(draft.adapter.get(card.BASE_KEY))] if draft.adapter and draft.adapter.get(card.BASE_KEY) else []
-    )
-    if README in draft.repaired and text is not None:
-        named += card.named_bases(card.read_metadata(text)[0])
+    named = [draft.adapter[card.BASE_KEY]] if draft.adapter and draft.adapter.get(card.BASE_KEY) else []
+    named = [str(base) for base in named] + (card.named_bases(card.read_metadata(text)[0]) if text else [])
     base = card.choose_base(config.base_model, named, repo.client.model_exists)
     facts = card.Facts(
         repo_id=repo.repo_id,

@@ -115,10 +115,9 @@ class HubClient:
         hf_raise_for_status(response)
         return response
 
-    def whoami(self) -> dict[str, Any]:
+    def username(self) -> str:
         """Ask who the token belongs to."""
-        found: dict[str, Any] = self.ask(READ, "ask the Hub whose token this is", self.api.whoami)
-        return found
+        return self.ask(READ, "ask the Hub whose token this is", lambda: str(self.api.whoami()["name"]))
 
     def model_exists(self, model_id: str) -> bool:
         """Whether a model of that id exists; one we may not see in full still exists."""
@@ -183,7 +182,7 @@ def as_failure(error: Exception) -> RemoteFailure | None:
         )
     if isinstance(error, httpx2.HTTPError | httpx2.StreamError):
         return RemoteFailure(f"no complete answer ({type(error).__name__}: {error})", status=None)
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | KeyError):
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | KeyError | TypeError):
         return RemoteFailure(f"an answer that cannot be read ({type(error).__name__})", status=None)
     if isinstance(error, ValueError) and str(error).startswith(_REFUSALS):
         return RemoteFailure(" ".join(str(error).split()), status=_BAD_REQUEST)

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from huggingface_hub.utils import chunk_iterable
@@ -79,12 +79,13 @@ def _upload_modes(repo: Repo, pieces: Sequence[Piece], later: Sequence[str]) -> 
             {"path": path, "sample": base64.b64encode(sample).decode(), "size": size}
             for path, sample, size in batch
         ]
-        post = partial(repo.client.post, route, {"files": asked})
-        answer = repo.client.ask(READ, f"prepare the upload to {repo.repo_id}", post)["files"]
-        for item in answer:
-            modes[item["path"]] = item["uploadMode"]
-            if item.get("shouldIgnore"):
-                ignored.append(item["path"])
+        answer = repo.client.ask(
+            READ, f"prepare the upload to {repo.repo_id}", partial(_preupload, repo, route, asked)
+        )
+        for path, (mode, drop) in answer.items():
+            modes[path] = mode
+            if drop:
+                ignored.append(path)
     if ignored:
         raise HubRefusedError(
             f"The .gitignore of {repo.repo_id} would drop {', '.join(sorted(ignored))} from the commit.",
@@ -92,6 +93,13 @@ def _upload_modes(repo: Repo, pieces: Sequence[Piece], later: Sequence[str]) -> 
         )
     # The Hub keeps empty files in git whatever their name: no storage takes zero bytes.
     return modes | {path: "regular" for path, _, size in files if size == 0}
+
+
+def _preupload(repo: Repo, route: str, asked: list[dict[str, Any]]) -> dict[str, tuple[str, bool]]:
+    """One call: (mode, whether it would be dropped) of every path that was asked for."""
+    answer = repo.client.post(route, {"files": asked})["files"]
+    modes = {item["path"]: (item["uploadMode"], bool(item.get("shouldIgnore"))) for item in answer}
+    return {file["path"]: modes[file["path"]] for file in asked}
 
 
 class _Sender:

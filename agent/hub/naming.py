@@ -26,7 +26,7 @@ def repo_id_for(config: Config, client: HubClient) -> str:
     """
     name = config.repo_name or _name_from_job(config)
     if "/" not in name:
-        name = f"{config.hf_username or client.whoami()['name']}/{name}"
+        name = f"{config.hf_username or client.username()}/{name}"
     if name.count("/") != 1 or not all(is_valid_name(part) for part in name.split("/")):
         raise ConfigError(f"HF_REPO_NAME: {name!r} is not a repo name the Hub accepts.", hint=_NAMES)
     return name

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from huggingface_hub.errors import HfHubHTTPError
@@ -18,7 +18,11 @@ from agent.log import get_logger
 from agent.retry import READ, WRITE, RemoteFailure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.hub.client import HubClient
+
+T = TypeVar("T")
 
 _BAD_REQUEST, _CONFLICT = 400, 409
 _LOOK_BACK = 50  # commits searched for ours: one page, far more than can land during one finalize
@@ -89,28 +93,25 @@ class Repo:
 
     def look(self) -> RepoState:
         """Ask for visibility and the branch's newest commits."""
-        info = self._get_or_none("look at the repo", self._api)
-        if info is None:
-            return RepoState(private=None)
-        return RepoState(private=bool(info.get("private")), commits=self.commits())
+        private = self._get_or_none("look at the repo", lambda: bool(self.client.get(self._api)["private"]))
+        return RepoState(private) if private is None else RepoState(private, self.commits())
 
     def commits(self) -> tuple[Commit, ...]:
         """The branch's newest commits, newest first; none when the branch does not exist."""
         route = f"{self._api}/commits/{quote(self.branch, safe='')}"
-        found = self._get_or_none("read the branch's history", route, limit=str(_LOOK_BACK))
-        return tuple(
-            Commit(item["id"], item.get("title") or "", item.get("message") or "", _date(item.get("date")))
-            for item in found or ()
+        found = self._get_or_none(
+            "read the branch's history", lambda: _commits(self.client.get(route, limit=str(_LOOK_BACK)))
         )
+        return found or ()
 
     def tree(self, revision: str) -> dict[str, Entry]:
         """Every file of a revision by its path."""
         route = f"{self._api}/tree/{quote(revision, safe='')}"
-        found = self.client.ask(
-            READ, f"list the files of {self.repo_id}", lambda: self.client.get_all(route, recursive="true")
+        return self.client.ask(
+            READ,
+            f"list the files of {self.repo_id}",
+            lambda: _entries(self.client.get_all(route, recursive="true")),
         )
-        entries = [_entry(item) for item in found if item.get("type") == "file"]
-        return {entry.path: entry for entry in entries}
 
     def read(self, oid: str, path: str) -> bytes:
         """The content of a small file at a commit, fetched once."""
@@ -228,18 +229,32 @@ class Repo:
         tags = self.client.get(f"{self._api}/refs").get("tags", [])
         return next((tag["targetCommit"] for tag in tags if tag["name"] == name), None)
 
-    def _get_or_none(self, what: str, route: str, **params: str) -> Any:  # noqa: ANN401 - whatever JSON holds
+    def _get_or_none(self, what: str, get: Callable[[], T]) -> T | None:
         try:
-            return self.client.attempts(READ, lambda: self.client.get(route, **params))
+            return self.client.attempts(READ, get)
         except RemoteFailure as failure:
             if failure.status == NOT_FOUND:
                 return None
             raise self.client.explain(failure, f"{what} {self.repo_id}") from failure
 
 
-def _entry(item: dict[str, Any]) -> Entry:
-    lfs = item.get("lfs") or {}
-    return Entry(item["path"], item["size"], item["oid"], lfs.get("oid"), item.get("xetHash"))
+# Read inside the attempt: an answer of another shape is one that cannot be read, and is asked for again.
+def _commits(items: list[dict[str, Any]]) -> tuple[Commit, ...]:
+    return tuple(
+        Commit(item["id"], item["title"] or "", item["message"] or "", _date(item.get("date")))
+        for item in items
+    )
+
+
+def _entries(items: list[dict[str, Any]]) -> dict[str, Entry]:
+    entries = {}
+    for item in items:
+        if item["type"] == "file":
+            lfs = item.get("lfs") or {}
+            entries[item["path"]] = Entry(
+                item["path"], item["size"], item["oid"], lfs.get("oid"), item.get("xetHash")
+            )
+    return entries
 
 
 def _date(text: str | None) -> datetime | None:

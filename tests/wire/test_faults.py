@@ -55,6 +55,16 @@ def test_one_failed_call_is_asked_again_and_leaves_one_commit(route, misfortune,
         assert max(pod.clock.slept) >= 7
 
 
+@pytest.mark.parametrize("body", ["{}", "[]", "[1]", '[{"path": "x"}]', '"text"', "null"])
+@pytest.mark.parametrize("route", ["commits", "tree", "preupload", "info"])
+def test_an_answer_of_another_shape_is_asked_for_again(route, body, pod, hub, trained):
+    fault = hub.faults.add(Fault("status", match=ROUTES[route], status=200, body=body, times=1))
+    hub.create_repo("ada/model", private=True)
+    assert pod.finalize(trained("sft_full")).published
+    assert fault.fired == 1
+    assert len(commits(hub)) == 1
+
+
 @pytest.mark.parametrize("misfortune", ["503", "reset", "lost"])
 @pytest.mark.parametrize(
     "route", ["xet-write-token", "POST /v1/xorbs", "POST /v1/shards", "POST /v1/xorb-grants"]

@@ -102,6 +102,14 @@ def test_a_person_s_readme_on_the_hub_keeps_its_prose(pod, hub, trained):
     assert "/tmp/x" not in card
 
 
+def test_a_base_that_a_person_named_on_the_hub_is_kept(pod, hub, trained):
+    hub.add_model("meta/llama")
+    hub.create_repo("ada/model", private=True)
+    hub.commit("ada/model", {"README.md": b"---\nbase_model: meta/llama\n---\n\n# Mine\n"})
+    pod.finalize(trained("sharded"))
+    assert "base_model: meta/llama" in hub.read("ada/model", "README.md").decode()
+
+
 def test_the_readme_of_an_earlier_model_does_not_describe_the_next_one(pod, hub, trained):
     pod.finalize(trained("sft_lora"))
     pod.finalize(trained("sharded"))
