@@ -5,18 +5,17 @@ from __future__ import annotations
 import io
 import json
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
 
 from agent import log
+from tests.conftest import FIXTURES, Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-FIXTURES = Path(__file__).parent.parent / "fixtures" / "trl"
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -37,24 +36,9 @@ def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     structlog.reset_defaults()
 
 
-class FakeClock:
-    """Time that passes only when somebody sleeps or a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-
-
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+def clock() -> Clock:
+    return Clock()
 
 
 class Logged:
