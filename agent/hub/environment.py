@@ -16,12 +16,13 @@ _CLEARED = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_ENABLE_HF_TRANSFER
 
 # hf_xet's own retries stay well inside our patience: after a few quick ones we decide what to do next.
 # Two xorbs of 64 MB in flight, each noted in the cache at once: what a kill loses is three at most.
-# One file is read at a time: every open one holds an unfinished xorb in memory.
+# One file is read at a time, in small steps: every open one holds an unfinished xorb in memory.
 _XET = {
     "HF_XET_DATA_SESSION_XORB_METADATA_FLUSH_MAX_COUNT": "1",
     "HF_XET_CLIENT_AC_INITIAL_UPLOAD_CONCURRENCY": "2",
     "HF_XET_CLIENT_AC_MAX_UPLOAD_CONCURRENCY": "2",
     "HF_XET_DATA_MAX_CONCURRENT_FILE_INGESTION": "1",
+    "HF_XET_DATA_INGESTION_BLOCK_SIZE": "1mb",
     "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "5",
     "HF_XET_CLIENT_RETRY_BASE_DELAY": "1000ms",
     "HF_XET_CLIENT_RETRY_MAX_DURATION": "60s",
