@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +103,20 @@ def test_a_demo_of_a_broken_folder_does_not_claim_success(tmp_path):
     )  # fmt: skip
     assert demo.returncode == 11
     assert "it says completed" in demo.stdout
+
+
+def test_a_demo_that_is_stopped_leaves_nothing_running(tmp_path):
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "agent", "demo"], cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children")
+    while not (child := children.read_text().strip()):
+        assert demo.poll() is None
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(30) == 130
+    assert not Path(f"/proc/{child}").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_documents_name_no_file_that_is_not_there():
