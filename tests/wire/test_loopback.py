@@ -6,5 +6,5 @@ import pytest
 
 
 def test_a_test_that_leaves_this_machine_fails():
-    with pytest.raises(AssertionError, match="connects to"):
-        socket.create_connection(("192.0.2.1", 9), timeout=0.01)
+    with socket.socket() as opened, pytest.raises(AssertionError, match="connects to"):
+        opened.connect(("192.0.2.1", 9))
