@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -125,7 +126,7 @@ def _finalize(hub: Hub, folder: Path, state_dir: Path) -> tuple[dict[str, Any], 
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TERM", "PYTHONPATH") if name in os.environ}
     command = [sys.executable, "-m", "agent", "finalize", "--json"]
     begun = time.monotonic()
-    with subprocess.Popen(command, env=kept | pod, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+    with _started(command, kept | pod) as process:
         try:
             out, _ = process.communicate()
         except BaseException:
@@ -134,6 +135,21 @@ def _finalize(hub: Hub, folder: Path, state_dir: Path) -> tuple[dict[str, Any], 
             raise
     outcome: dict[str, Any] = json.loads(out) if out.strip() else {}
     return outcome | {"wall_s": round(time.monotonic() - begun, 2)}, process.returncode
+
+
+def _started(command: list[str], environ: dict[str, str]) -> subprocess.Popen[str]:
+    """Start a process; a Ctrl-C while it starts waits until there is somebody to end it."""
+    stopped: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda signum, _: stopped.append(signum))
+    try:
+        process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if stopped:
+        process.terminate()
+        process.communicate(timeout=_PATIENCE_S)
+        raise KeyboardInterrupt
+    return process
 
 
 def _compare(hub: Hub, folder: Path, scratch: Path) -> list[dict[str, Any]]:
