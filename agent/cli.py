@@ -123,8 +123,6 @@ def _run(
     from agent import log
     from agent.outcome import Outcome
 
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, _interrupt)
     outcome = Outcome()
     exit_code = 0
     answers = _keep_stdout()
@@ -132,6 +130,7 @@ def _run(
     log.configure(style=style, level="info")
     state_dir = None
     try:
+        _on_signals(_interrupt)
         config = configuration.load(flags=flags)
         state_dir = config.state_dir
         style = config.log_format or style
@@ -156,6 +155,7 @@ def _run(
             message=f"This is a bug in the agent: {type(error).__name__}: {error}",
             hint=f"Please report it with {where}; the model in the output folder was not touched.",
         )
+    _on_signals(signal.SIG_IGN)  # only the answer is left to give, and a signal must not cut it in half
     os.dup2(answers, sys.stdout.fileno())
     if as_json:
         click.echo(log.redact(json.dumps(outcome.as_json())))
@@ -175,6 +175,11 @@ def _keep_stdout() -> int:
     answers = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return answers
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, handler)
 
 
 def _interrupt(signum: int, _frame: FrameType | None) -> None:
