@@ -119,22 +119,21 @@ class Exchange:
         allowed = answer.length // 2 if truncated else answer.length
         record.status = answer.status
         self._keep(record)
-        await answer.prepare(request)
         try:
+            await answer.prepare(request)
             if request.method != "HEAD":
                 async for piece in answer.pieces():
                     part = piece[: allowed - record.sent_bytes]
                     record.sent_bytes += len(part)
                     await answer.write(part)
+            if truncated:
+                await answer.drain()
+                if request.transport:
+                    request.transport.close()
+            else:
+                await answer.write_eof()
         except (RefusedError, OSError):  # content was lost on the way, or the reader has gone
             self._cut(request)
-            return answer
-        if truncated:
-            await answer.drain()
-            if request.transport:
-                request.transport.close()
-        else:
-            await answer.write_eof()
         return answer
 
     async def _hang(self, request: web.Request, record: Request) -> Answer:
