@@ -126,7 +126,7 @@ def _run(
     outcome = Outcome()
     exit_code = 0
     answers = _keep_stdout()
-    style = "console" if sys.stderr.isatty() else "json"
+    style = configuration.asked_log_format() or ("console" if sys.stderr.isatty() else "json")
     log.configure(style=style, level="info")
     state_dir = None
     try:

@@ -136,6 +136,12 @@ def load(environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | No
     return config
 
 
+def asked_log_format(environ: Mapping[str, str] | None = None) -> str | None:
+    """The log format as far as it is known before the configuration is: its errors are logged, too."""
+    asked = (os.environ if environ is None else environ).get("AGENT_LOG_FORMAT", "").strip()
+    return asked if asked in {"console", "json"} else None
+
+
 def _defaults(values: Mapping[str, Any], training: TrainingConfig) -> dict[str, Any]:
     found: dict[str, Any] = {
         "AGENT_STATE_DIR": _state_dir(values),

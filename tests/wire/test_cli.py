@@ -71,6 +71,13 @@ def test_bad_input_ends_in_one_sentence_with_a_cure_and_nothing_half_done(name, 
     assert [repo for repo in hub.repos if repo != "ada/open"] == []
 
 
+def test_an_error_in_the_configuration_is_told_in_the_format_that_was_asked_for(pod, tmp_path):
+    _, _, err = run(pod, tmp_path, "finalize", JOB_ID="42", AGENT_LOG_FORMAT="console")
+    assert err.startswith("error: JOB_ID: ")
+    _, _, err = run(pod, tmp_path, "finalize", JOB_ID="42", AGENT_LOG_FORMAT="json")
+    assert json.loads(err)["code"] == "config"
+
+
 def test_an_empty_folder_and_a_folder_of_checkpoints_say_where_to_look(pod, hub, trained, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
