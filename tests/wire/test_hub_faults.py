@@ -14,7 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import parse_ratelimit_headers
 
 from agent.sandbox.hub import Fault, Hub
-from agent.sandbox.hub.traffic import ByteRate, CallRate
+from agent.sandbox.loopback.traffic import ByteRate, CallRate
 
 SIGNED = {"Authorization": "Bearer hf_ada"}
 HEADER = '{"key":"header","value":{"summary":"m"}}'

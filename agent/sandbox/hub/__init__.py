@@ -5,8 +5,8 @@ fail (`Hub.faults`) or to lie (`Hub.tamper`). It holds no more than one run: rep
 content on disk under `root`.
 """
 
-from agent.sandbox.hub.faults import Fault
 from agent.sandbox.hub.server import Hub
-from agent.sandbox.hub.traffic import Request
+from agent.sandbox.loopback.faults import Fault
+from agent.sandbox.loopback.traffic import Request
 
 __all__ = ["Fault", "Hub", "Request"]

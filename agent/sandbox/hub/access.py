@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agent.sandbox.hub.refused import RefusedError, bad_credentials, forbidden, repo_not_found
+from agent.sandbox.hub.refused import bad_credentials, forbidden, repo_not_found
 from agent.sandbox.hub.repos import Repo
+from agent.sandbox.loopback.refused import RefusedError
 
 TokenRole = Literal["read", "write", "fineGrained"]
 OrgRole = Literal["read", "contributor", "write", "admin"]

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.sandbox.hub.refused import RefusedError, bad_request
+from agent.sandbox.hub.refused import bad_request
 from agent.sandbox.hub.shard import FileClaim, Segment, Shard
 from agent.sandbox.hub.xorb import Xorb
+from agent.sandbox.loopback.refused import RefusedError
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from typing import Any
 from agent.sandbox.hub.listing import folders
 from agent.sandbox.hub.names import check_path
 from agent.sandbox.hub.readme import examine
-from agent.sandbox.hub.refused import RefusedError, bad_request, entry_not_found, revision_not_found
+from agent.sandbox.hub.refused import bad_request, entry_not_found, revision_not_found
 from agent.sandbox.hub.repos import Commit, Entry, Repo
 from agent.sandbox.hub.upload_mode import REGULAR_MAX_BYTES, is_binary
 from agent.sandbox.hub.world import World
+from agent.sandbox.loopback.refused import RefusedError
 
 MAX_LARGE_FILES = 25_000
 LINE_MAX_BYTES = 256 * 2**20

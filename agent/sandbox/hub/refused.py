@@ -1,30 +1,18 @@
-"""Refusals in the Hub's own words.
+"""Refusals in the Hub's own words."""
 
-RefusedError      status, message, X-Error-Code; raised anywhere, turned into an answer in exchange.py
-"""
-
-from collections.abc import Mapping
 from typing import Any
 
+from agent.sandbox.loopback.answers import Answer, json_answer
+from agent.sandbox.loopback.refused import RefusedError
 
-class RefusedError(Exception):
-    """An answer other than success: status, X-Error-Message, X-Error-Code and what else the body says."""
 
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        code: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.code = code
-        self.headers = dict(headers or {})
-        self.body = dict(body or {})
+def refusal(error: RefusedError) -> Answer:
+    """Put a refusal into the three headers and the body the Hub uses."""
+    headers = {"X-Error-Message": " ".join(error.message.split()), **error.headers}
+    if error.code:
+        headers["X-Error-Code"] = error.code
+    body: dict[str, Any] = {"error": error.message, **error.body}
+    return json_answer(body, status=error.status, headers=headers)
 
 
 def bad_request(message: str, **body: object) -> RefusedError:

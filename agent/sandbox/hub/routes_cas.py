@@ -8,12 +8,13 @@ from typing import Any
 from aiohttp import web
 
 from agent.sandbox.hub import shard, xorb
-from agent.sandbox.hub.answers import Answer, json_answer, parse_range, stretch
-from agent.sandbox.hub.body import Intake
 from agent.sandbox.hub.content import read_file
-from agent.sandbox.hub.refused import RefusedError, bad_request
+from agent.sandbox.hub.refused import bad_request
 from agent.sandbox.hub.tickets import Scope
 from agent.sandbox.hub.world import World
+from agent.sandbox.loopback.answers import Answer, json_answer, parse_range, stretch
+from agent.sandbox.loopback.body import Intake
+from agent.sandbox.loopback.refused import RefusedError
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _SHARD_MAX_BYTES = 128 * 2**20

@@ -8,11 +8,12 @@ from typing import Any
 
 from aiohttp import web
 
-from agent.sandbox.hub.answers import Answer, json_answer
-from agent.sandbox.hub.body import Intake
 from agent.sandbox.hub.content import read_file
-from agent.sandbox.hub.refused import RefusedError, bad_request
+from agent.sandbox.hub.refused import bad_request
 from agent.sandbox.hub.world import World
+from agent.sandbox.loopback.answers import Answer, json_answer
+from agent.sandbox.loopback.body import Intake
+from agent.sandbox.loopback.refused import RefusedError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LFS_JSON = {"Content-Type": "application/vnd.git-lfs+json"}

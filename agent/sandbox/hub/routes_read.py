@@ -6,12 +6,13 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from agent.sandbox.hub.answers import Answer, json_answer, stretch
-from agent.sandbox.hub.body import Intake
 from agent.sandbox.hub.listing import describe_file, describe_folder, folders, under
-from agent.sandbox.hub.refused import RefusedError, entry_not_found
+from agent.sandbox.hub.refused import entry_not_found
 from agent.sandbox.hub.repos import Entry
 from agent.sandbox.hub.world import World
+from agent.sandbox.loopback.answers import Answer, json_answer, stretch
+from agent.sandbox.loopback.body import Intake
+from agent.sandbox.loopback.refused import RefusedError
 
 _MAX_PATHS = 1000
 

@@ -3,12 +3,13 @@
 from aiohttp import web
 
 from agent.sandbox.hub.access import whoami
-from agent.sandbox.hub.answers import Answer, json_answer
-from agent.sandbox.hub.body import Intake
 from agent.sandbox.hub.listing import describe_commit, describe_model
 from agent.sandbox.hub.names import check_ref_name, check_repo_name
-from agent.sandbox.hub.refused import RefusedError, bad_request, forbidden, revision_not_found
+from agent.sandbox.hub.refused import bad_request, forbidden, revision_not_found
 from agent.sandbox.hub.world import World
+from agent.sandbox.loopback.answers import Answer, json_answer
+from agent.sandbox.loopback.body import Intake
+from agent.sandbox.loopback.refused import RefusedError
 
 _COMMITS_PAGE = 50
 

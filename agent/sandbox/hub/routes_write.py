@@ -7,8 +7,6 @@ from typing import Any
 
 from aiohttp import web
 
-from agent.sandbox.hub.answers import Answer, json_answer
-from agent.sandbox.hub.body import Intake
 from agent.sandbox.hub.commit import LINE_MAX_BYTES, Draft
 from agent.sandbox.hub.names import check_path
 from agent.sandbox.hub.readme import examine
@@ -16,6 +14,8 @@ from agent.sandbox.hub.refused import bad_request, revision_not_found
 from agent.sandbox.hub.repos import Commit
 from agent.sandbox.hub.upload_mode import UploadRules
 from agent.sandbox.hub.world import World
+from agent.sandbox.loopback.answers import Answer, json_answer
+from agent.sandbox.loopback.body import Intake
 
 _PREUPLOAD_FILES = 256
 

@@ -1,36 +1,31 @@
-"""The embedded Hub: a server in a thread of its own, and the handles tests turn."""
+"""The embedded Hub: its routes, its words, and the handles tests turn."""
 
-import asyncio
 import shutil
-import socket
 import tempfile
-import threading
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import ClassVar
 
 from aiohttp import web
 
 from agent.sandbox.hub.access import OrgRole, TokenRole
-from agent.sandbox.hub.body import Intake
-from agent.sandbox.hub.exchange import Exchange, Handler
-from agent.sandbox.hub.faults import Faults
+from agent.sandbox.hub.kinds import kind_of
+from agent.sandbox.hub.refused import refusal
 from agent.sandbox.hub.repos import Entry, Repo
 from agent.sandbox.hub.routes_cas import CasRoutes
 from agent.sandbox.hub.routes_lfs import LfsRoutes
 from agent.sandbox.hub.routes_read import ReadRoutes
 from agent.sandbox.hub.routes_repo import RepoRoutes
 from agent.sandbox.hub.routes_write import WriteRoutes
-from agent.sandbox.hub.traffic import ByteRate, CallRate, Request
 from agent.sandbox.hub.world import World
+from agent.sandbox.loopback.answers import Answer
+from agent.sandbox.loopback.body import Intake
+from agent.sandbox.loopback.refused import RefusedError
+from agent.sandbox.loopback.server import LoopbackServer
 
-_READ_BUFFER_BYTES = 2**20
-_THROTTLED_SOCKET_BYTES = 2**17
-_SHUTDOWN_S = 0.1
 
-
-class Hub(World):
+class Hub(LoopbackServer, World):
     """A Hugging Face Hub on 127.0.0.1, running between `start` and `close` or inside `with`.
 
     Args:
@@ -41,6 +36,8 @@ class Hub(World):
         port: where to listen; 0 takes a free port.
     """
 
+    limited: ClassVar[frozenset[str]] = frozenset({"api", "token"})
+
     def __init__(
         self,
         root: Path | None = None,
@@ -50,49 +47,17 @@ class Hub(World):
         *,
         port: int = 0,
     ) -> None:
+        LoopbackServer.__init__(
+            self, rate_bytes_s=rate_bytes_s, latency_s=latency_s, calls_s=api_rate_s, port=port
+        )
         self._temporary = None if root else Path(tempfile.mkdtemp(prefix="hub-"))
-        super().__init__(root or self._temporary or Path())
-        self.faults = Faults()
-        self.requests: list[Request] = []
-        self.rate = ByteRate(rate_bytes_s)
-        self._port = port
-        self._latency_s = latency_s
-        self._calls = CallRate(api_rate_s)
-        self._thread: threading.Thread | None = None
-        self._ready = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-
-    def start(self) -> Self:
-        """Listen on a free port; returns once requests are answered."""
-        self._listener = _bind(self._port)
-        self._listener.listen(128)
-        if self.rate.bytes_s:
-            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _THROTTLED_SOCKET_BYTES)
-        self._closed_port = _bind(0)  # bound, never listening: every connection to it is refused
-        self.endpoint, self.closed_endpoint = _url(self._listener), _url(self._closed_port)
-        self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
-        self._thread.start()
-        self._ready.wait()
-        return self
+        World.__init__(self, root or self._temporary or Path())
 
     def close(self) -> None:
         """Stop, end requests under way, and remove content kept in a temporary folder."""
-        if self._thread and self._loop and self._stop:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join()
-            self._closed_port.close()
-            self._thread = None
+        super().close()
         if self._temporary:
             shutil.rmtree(self._temporary, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def add_user(
         self, name: str, *, token: str, role: TokenRole = "write", orgs: dict[str, OrgRole] | None = None
@@ -137,52 +102,28 @@ class Hub(World):
         """Return a file as a reader would get it."""
         return self.bytes_of(self.entry_at(self.repos[repo_id].resolve(revision), path))
 
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        finally:
-            self._ready.set()  # a server that could not start must not leave `start` waiting
+    def routes(self, intake: Intake) -> list[web.RouteDef]:
+        """API, Git LFS, xet storage and downloads."""
+        rooms = (RepoRoutes, WriteRoutes, LfsRoutes, CasRoutes, ReadRoutes)
+        return [route for room in rooms for route in room(self, intake).table()]
 
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        intake = Intake(self.rate)
-        exchange = Exchange(
-            faults=self.faults,
-            requests=self.requests,
-            intake=intake,
-            calls=self._calls,
-            latency_s=self._latency_s,
-            user_of=self._user_of,
-            forget=self.forget_content,
-        )
+    def refusal(self, error: RefusedError) -> Answer:
+        """Put a refusal into the Hub's headers and body."""
+        return refusal(error)
 
-        @web.middleware
-        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return await exchange.run(request, handler)
+    def kind_of(self, path: str) -> str:
+        """Sort a path into api, lfs, cas, resolve or token."""
+        return kind_of(path)
 
-        app = web.Application(middlewares=[middleware])
-        for routes in (RepoRoutes, WriteRoutes, LfsRoutes, CasRoutes, ReadRoutes):
-            app.add_routes(routes(self, intake).table())
-        runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=_SHUTDOWN_S, read_bufsize=_READ_BUFFER_BYTES
-        )
-        await runner.setup()
-        await web.SockSite(runner, self._listener).start()
-        self._ready.set()
-        await self._stop.wait()
-        exchange.closing.set()
-        await runner.cleanup()
-
-    def _user_of(self, authorization: str) -> str | None:
+    def user_of(self, request: web.Request) -> str | None:
+        """Name the holder of the token or ticket."""
+        authorization = request.headers.get("Authorization", "")
         return self.access.name_of(authorization) or self.tickets.user_of(authorization)
 
+    def marks(self, request: web.Request) -> Mapping[str, str]:
+        """Echo the client's request id, or make one."""
+        return {"X-Request-Id": request.headers.get("X-Amzn-Trace-Id") or f"Root=1-{uuid.uuid4().hex}"}
 
-def _bind(port: int) -> socket.socket:
-    bound = socket.socket()
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind(("127.0.0.1", port))
-    return bound
-
-
-def _url(bound: socket.socket) -> str:
-    return f"http://127.0.0.1:{bound.getsockname()[1]}"
+    def forget(self) -> None:
+        """Lose content that nobody committed."""
+        self.forget_content()

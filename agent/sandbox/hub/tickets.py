@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.sandbox.hub.refused import RefusedError, forbidden
+from agent.sandbox.hub.refused import forbidden
+from agent.sandbox.loopback.refused import RefusedError
 
 Scope = Literal["read", "write"]
 TOKEN_LIFETIME_S = 900

@@ -8,8 +8,8 @@ from typing import Any, BinaryIO, Protocol
 
 from aiohttp import web
 
-from agent.sandbox.hub.refused import RefusedError, bad_request
-from agent.sandbox.hub.traffic import ByteRate, Request
+from agent.sandbox.loopback.refused import RefusedError
+from agent.sandbox.loopback.traffic import ByteRate, Request
 
 RECORD = web.RequestKey("record", Request)
 SMALL_BYTES = 8 * 2**20
@@ -61,9 +61,9 @@ class Intake:
         try:
             value = json.loads(body or b"{}")
         except ValueError as error:
-            raise bad_request(f"Invalid JSON: {error}") from error
+            raise RefusedError(400, f"Invalid JSON: {error}") from error
         if not isinstance(value, dict):
-            raise bad_request("Invalid JSON: expected an object")
+            raise RefusedError(400, "Invalid JSON: expected an object")
         return value
 
     async def lines(self, request: web.Request, *, limit: int) -> AsyncIterator[bytes]:

@@ -3,6 +3,7 @@
 import random
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,9 +14,9 @@ FaultKind = Literal["status", "reset", "hang", "slow", "truncated", "lost", "for
 class Fault:
     """One misfortune, and how often it has struck (`fired`).
 
-    status     answer `status` (with `body`, `retry_after`) instead of acting
+    status     answer `status` (with `body`, `headers`, `retry_after`) instead of acting
     reset      abort the connection (RST) before acting
-    hang       never answer; ends when the client goes or the hub closes
+    hang       never answer; ends when the client goes or the server closes
     slow       wait `delay_s`, then act
     truncated  act, announce the whole answer, send half of it and close
     lost       act, then abort the connection without an answer
@@ -34,6 +35,7 @@ class Fault:
     delay_s: float = 0.0
     times: int | None = None
     body: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     fired: int = field(default=0, init=False)
     seen: int = field(default=0, init=False)
 

@@ -4,17 +4,19 @@ import asyncio
 import logging
 import socket
 import struct
-import uuid
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
-from agent.sandbox.hub.answers import Answer, json_answer, refusal
-from agent.sandbox.hub.body import RECORD, Intake
-from agent.sandbox.hub.faults import Fault, Faults
-from agent.sandbox.hub.refused import RefusedError
-from agent.sandbox.hub.traffic import CallRate, Request, kind_of
+from agent.sandbox.loopback.answers import Answer, json_answer
+from agent.sandbox.loopback.body import RECORD, Intake
+from agent.sandbox.loopback.faults import Fault
+from agent.sandbox.loopback.refused import RefusedError
+from agent.sandbox.loopback.traffic import Request
+
+if TYPE_CHECKING:
+    from agent.sandbox.loopback.server import LoopbackServer
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.02
@@ -28,24 +30,9 @@ class Exchange:
     A request is recorded before its answer's first byte leaves, so whoever has the answer finds the record.
     """
 
-    def __init__(
-        self,
-        *,
-        faults: Faults,
-        requests: list[Request],
-        intake: Intake,
-        calls: CallRate,
-        latency_s: float,
-        user_of: Callable[[str], str | None],
-        forget: Callable[[], None],
-    ) -> None:
-        self._faults = faults
-        self._requests = requests
+    def __init__(self, service: "LoopbackServer", intake: Intake) -> None:
+        self._service = service
         self._intake = intake
-        self._calls = calls
-        self._latency_s = latency_s
-        self._user_of = user_of
-        self._forget = forget
         self.closing = asyncio.Event()
 
     async def run(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -54,11 +41,11 @@ class Exchange:
             method=request.method,
             path=request.path,
             query=request.query_string,
-            kind=kind_of(request.path),
+            kind=self._service.kind_of(request.path),
             headers={name.lower(): value for name, value in request.headers.items()},
-            user=self._user_of(request.headers.get("Authorization", "")),
+            user=self._service.user_of(request),
         )
-        fault = self._faults.due(f"{record.method} {record.path}")
+        fault = self._service.faults.due(f"{record.method} {record.path}")
         kind = fault.kind if fault else None
         if kind == "reset":
             return self._abort(request, record)
@@ -72,49 +59,46 @@ class Exchange:
         except asyncio.CancelledError:
             self._keep(record)
             raise
-        await asyncio.sleep(self._latency_s)
+        await asyncio.sleep(self._service.latency_s)
         if kind == "lost":
             return self._abort(request, record)
         return await self._send(request, record, answer, truncated=kind == "truncated")
 
     async def _answer(self, request: web.Request, handler: Handler, fault: Fault | None) -> Answer:
         if fault and fault.kind == "status":
-            return _ordered(fault)
+            return self._ordered(fault)
         if fault and fault.kind == "slow":
             await asyncio.sleep(fault.delay_s)
         if fault and fault.kind == "forget":
-            await asyncio.to_thread(self._forget)
-        limited = request[RECORD].kind in {"api", "token"}
-        wait_s = self._calls.admit() if limited else None
+            await asyncio.to_thread(self._service.forget)
+        limited = request[RECORD].kind in self._service.limited
+        wait_s = self._service.calls.admit() if limited else None
         if wait_s is None:
             answer = await self._act(request, handler)
         else:
-            answer = refusal(RefusedError(429, "You have reached your rate limit."))
+            answer = self._service.refusal(RefusedError(429, "You have reached your rate limit."))
         if limited:
-            answer.headers.update(self._calls.headers(wait_s))
+            answer.headers.update(self._service.calls.headers(wait_s))
         return answer
 
-    @staticmethod
-    async def _act(request: web.Request, handler: Handler) -> Answer:
+    async def _act(self, request: web.Request, handler: Handler) -> Answer:
         try:
             return cast("Answer", await handler(request))
         except RefusedError as error:
-            return refusal(error)
+            return self._service.refusal(error)
         except web.HTTPException as error:  # the router's: no such route, or not by this method
             message = f"Sorry, we can't find {request.method} {request.path}."
-            return refusal(RefusedError(error.status, message))
+            return self._service.refusal(RefusedError(error.status, message))
         except (ConnectionError, web.RequestPayloadError):
             raise
         except Exception:  # noqa: BLE001 - a bug here must reach the client as a 500, not as silence
             _log.exception("%s %s", request.method, request.path)
-            return refusal(RefusedError(500, "Internal Error - we're working hard to fix this!"))
+            return self._service.refusal(RefusedError(500, "Internal Error"))
 
     async def _send(
         self, request: web.Request, record: Request, answer: Answer, *, truncated: bool
     ) -> Answer:
-        answer.headers["X-Request-Id"] = (
-            request.headers.get("X-Amzn-Trace-Id") or f"Root=1-{uuid.uuid4().hex}"
-        )
+        answer.headers.update(self._service.marks(request))
         answer.content_length = answer.length
         allowed = answer.length // 2 if truncated else answer.length
         record.status = answer.status
@@ -146,14 +130,28 @@ class Exchange:
         self._cut(request)
         return Answer()
 
+    def _ordered(self, fault: Fault) -> Answer:
+        headers = dict(fault.headers)
+        if fault.retry_after is not None:
+            headers["Retry-After"] = str(fault.retry_after)
+        if fault.status == 429:  # noqa: PLR2004 - Too Many Requests
+            headers["RateLimit"] = f'"api";r=0;t={fault.retry_after or 0}'
+        if fault.body is None:
+            return self._service.refusal(RefusedError(fault.status, "Injected fault", headers=headers))
+        if fault.body.lstrip().startswith("<"):
+            headers["Content-Type"] = "text/html; charset=utf-8"
+            return Answer(fault.body.encode(), status=fault.status, headers=headers)
+        answer = json_answer({}, status=fault.status, headers=headers)
+        return Answer(fault.body.encode(), status=fault.status, headers=answer.headers)
+
     def _abort(self, request: web.Request, record: Request) -> Answer:
         self._keep(record)
         self._cut(request)
         return Answer()
 
     def _keep(self, record: Request) -> None:
-        record.index = len(self._requests)
-        self._requests.append(record)
+        record.index = len(self._service.requests)
+        self._service.requests.append(record)
 
     @staticmethod
     def _cut(request: web.Request) -> None:
@@ -163,16 +161,3 @@ class Exchange:
         wire = transport.get_extra_info("socket")
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with RST
         transport.abort()
-
-
-def _ordered(fault: Fault) -> Answer:
-    headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
-    if fault.status == 429:  # noqa: PLR2004 - Too Many Requests
-        headers["RateLimit"] = f'"api";r=0;t={fault.retry_after or 0}'
-    if fault.body is None:
-        return refusal(RefusedError(fault.status, "Injected fault", headers=headers))
-    if fault.body.lstrip().startswith("<"):
-        headers["Content-Type"] = "text/html; charset=utf-8"
-        return Answer(fault.body.encode(), status=fault.status, headers=headers)
-    answer = json_answer({}, status=fault.status, headers=headers)
-    return Answer(fault.body.encode(), status=fault.status, headers=answer.headers)

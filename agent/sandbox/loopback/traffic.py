@@ -5,14 +5,11 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
-
-Kind = Literal["api", "lfs", "cas", "resolve", "token"]
 
 
 @dataclass
 class Request:
-    """One request as the Hub saw it; `sent_bytes` grows while a download is under way.
+    """One request as the server saw it; `sent_bytes` grows while a download is under way.
 
     Header names are in lower case.
     """
@@ -20,26 +17,13 @@ class Request:
     method: str
     path: str
     query: str
-    kind: Kind
+    kind: str  # the part of the service that answers it, in the service's own terms
     headers: dict[str, str]
     user: str | None = None
     index: int = -1
     status: int | None = None  # None: no answer left
     received_bytes: int = 0
     sent_bytes: int = 0
-
-
-def kind_of(path: str) -> Kind:
-    """Sort a path into the part of the Hub that answers it."""
-    if "/xet-write-token/" in path or "/xet-read-token/" in path:
-        return "token"
-    if path.startswith("/api/"):
-        return "api"
-    if path.startswith("/lfs/") or ".git/info/lfs/" in path:
-        return "lfs"
-    if path.startswith(("/v1/", "/v2/", "/xorbs/")):
-        return "cas"
-    return "resolve"
 
 
 class ByteRate:

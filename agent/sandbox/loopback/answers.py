@@ -4,11 +4,10 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any
 
 from aiohttp import web
 
-from agent.sandbox.hub.refused import RefusedError
+from agent.sandbox.loopback.refused import RefusedError
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
@@ -42,15 +41,6 @@ def json_answer(data: object, *, status: int = 200, headers: Mapping[str, str] |
     return Answer(
         body, status=status, headers={"Content-Type": "application/json; charset=utf-8", **(headers or {})}
     )
-
-
-def refusal(error: RefusedError) -> Answer:
-    """Put a refusal into the three headers and the body the Hub uses."""
-    headers = {"X-Error-Message": " ".join(error.message.split()), **error.headers}
-    if error.code:
-        headers["X-Error-Code"] = error.code
-    body: dict[str, Any] = {"error": error.message, **error.body}
-    return json_answer(body, status=error.status, headers=headers)
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
