@@ -13,6 +13,7 @@ from uuid import UUID  # noqa: TC003 - pydantic reads the annotation
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from agent import log
+from agent.database_config import JobDatabase, filled_in, is_service_key, project_url
 from agent.errors import ConfigError
 from agent.training_config import DEFAULT_PATH, TrainingConfig, read_training_config
 
@@ -48,6 +49,15 @@ def _header_safe(token: SecretStr) -> SecretStr:
     return token
 
 
+def _filled_in(key: SecretStr) -> SecretStr:
+    filled_in(key.get_secret_value())
+    return key
+
+
+_Token = Annotated[SecretStr, AfterValidator(_header_safe)]
+_Key = Annotated[SecretStr, AfterValidator(_filled_in)]
+
+
 def _names(*names: str) -> Any:  # noqa: ANN401 - pydantic's FieldInfo
     return Field(default=None, validation_alias=AliasChoices(*names))
 
@@ -59,7 +69,7 @@ class Config(BaseModel):
         frozen=True, extra="ignore", hide_input_in_errors=True, str_strip_whitespace=True
     )
 
-    hf_token: Annotated[SecretStr, AfterValidator(_header_safe)] | None = _names("HF_TOKEN")
+    hf_token: _Token | None = _names("HF_TOKEN")
     repo_name: str | None = _names("HF_REPO_NAME")
     hf_username: str | None = _names("HF_USERNAME")
     revision: str = Field("main", validation_alias="HF_REVISION", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
@@ -70,7 +80,19 @@ class Config(BaseModel):
     output_dir: Path = Field(DEFAULT_OUTPUT_DIR, validation_alias="OUTPUT_DIR")
     commit_message: str | None = _names("AGENT_COMMIT_MESSAGE")
     job_id: UUID | None = _names("JOB_ID", "AGENT_JOB_ID")
-    supabase_url: str | None = _names("SUPABASE_URL", "NEXT_PUBLIC_SUPABASE_URL")
+    job_token: _Token | None = _names("JOB_TOKEN")
+    supabase_url: Annotated[str, AfterValidator(project_url)] | None = _names(
+        "SUPABASE_URL", "NEXT_PUBLIC_SUPABASE_URL"
+    )
+    supabase_anon_key: _Key | None = _names(
+        "SUPABASE_ANON_KEY", "SUPABASE_PUBLISHABLE_KEY", "NEXT_PUBLIC_SUPABASE_ANON_KEY"
+    )
+    supabase_service_key: _Key | None = _names(
+        "SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_SERVICE_KEY", "SUPABASE_SECRET_KEY"
+    )
+    jobs_table: str = Field(
+        "local_training_jobs", validation_alias="JOBS_TABLE", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
+    )
     training_method: str | None = _names("TRAINING_METHOD")
     training_config_name: str | None = _names("TRAINING_CONFIG_NAME", "CONFIG_NAME")
     training_config_id: str | None = _names("TRAINING_CONFIG_ID")
@@ -90,6 +112,15 @@ class Config(BaseModel):
     def token(self) -> str | None:
         """The Hub token in clear, for the one place that sends it."""
         return self.hf_token.get_secret_value() if self.hf_token else None
+
+    @property
+    def job_database(self) -> JobDatabase | None:
+        """Where the job's row is; None when it is a local file. The weaker of two keys is the right one."""
+        key = self.supabase_anon_key or self.supabase_service_key
+        if not (self.supabase_url and key and self.job_id):
+            return None
+        token = self.job_token.get_secret_value() if self.job_token else None
+        return JobDatabase(self.supabase_url, key.get_secret_value(), token, self.jobs_table)
 
 
 def variables() -> dict[str, tuple[str, ...]]:
@@ -122,9 +153,14 @@ def load(environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | No
         f"{name}: not supported by this version, and ignoring it would publish something else"
         for name in sorted(_REFUSED & values.keys())
     ]
+    if _given("supabase_url", values) and not (
+        _given("supabase_anon_key", values) or _given("supabase_service_key", values)
+    ):
+        problems.append("SUPABASE_ANON_KEY: missing; SUPABASE_URL alone opens no database")
     training = _training(values, problems)
     given = {name: value for name, value in (flags or {}).items() if value is not None and str(value).strip()}
-    values = _defaults(values, training) | values | given | {"warnings": _warnings(values)}
+    warned = (*_warnings(values), *_database_warnings(values | given))
+    values = _defaults(values, training) | values | given | {"warnings": warned}
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
@@ -202,6 +238,29 @@ def _warnings(values: Mapping[str, Any]) -> tuple[str, ...]:
                 f"{name} is not a variable of this agent" + (f"; did you mean {near[0]}?" if near else "")
             )
     return tuple(said)
+
+
+def _given(field: str, values: Mapping[str, Any]) -> list[str]:
+    return [name for name in variables()[field] if name in values]
+
+
+def _database_warnings(values: Mapping[str, Any]) -> list[str]:
+    url, job, token, key = (
+        _given(field, values) for field in ("supabase_url", "job_id", "job_token", "supabase_anon_key")
+    )
+    too_strong = [name for name in key if is_service_key(str(values[name]))]
+    said = [
+        f"{name} opens every row of the job database: a pod should not hold it; "
+        "SUPABASE_ANON_KEY and JOB_TOKEN are enough"
+        for name in _given("supabase_service_key", values) + too_strong
+    ]
+    if url and not job:
+        said.append("SUPABASE_URL is set but JOB_ID is not: the job's row is kept in a local file")
+    elif url and not token:
+        said.append("JOB_TOKEN is not set: a job database that protects its rows shows none without it")
+    elif token and not url:
+        said.append("JOB_TOKEN is set but SUPABASE_URL is not: the job's row is kept in a local file")
+    return said
 
 
 def _sentence(detail: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails

@@ -7,7 +7,8 @@
     ├── HubRefusedError      13  hub-refused        the Hub, or what it holds, forbids this
     ├── VerifyMismatchError  14  verify-mismatch    the Hub does not hold what was on disk
     ├── JobRefusedError      15  job-refused        cancelled, or the row cannot be written
-    └── HubUnreachableError  75  hub-unreachable    run again, nothing is lost
+    ├── HubUnreachableError  75  hub-unreachable    run again, nothing is lost
+    └── JobUnreachableError  76  job-unreachable    run again, the model is published
     Interrupted (a BaseException)  143 / 130        a signal asked us to stop
 
 The numbers are an API: they are never reused, and a caller treats an unknown one as a failure.
@@ -82,6 +83,14 @@ class HubUnreachableError(AgentError):
 
     code = "hub-unreachable"
     exit_code = 75
+    retryable = True
+
+
+class JobUnreachableError(AgentError):
+    """The job database did not answer within the patience we have; the next run tells it."""
+
+    code = "job-unreachable"
+    exit_code = 76
     retryable = True
 
 

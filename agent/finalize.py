@@ -9,15 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent import artifact, publication
-from agent.errors import AgentError, JobRefusedError
-from agent.jobs import CANCELLED, JobStore, LocalStore
+from agent.errors import AgentError
+from agent.job import Job
 from agent.journal import HashMemory
 from agent.log import get_logger
 from agent.plan import plan
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from agent.config import Config
     from agent.hub.files import Stored
     from agent.hub.repo import Repo, RepoState
@@ -42,14 +40,12 @@ def finalize(config: Config, outcome: Outcome, patience: Patience, *, dry_run: b
     story = Finalize(config, outcome, patience)
     try:
         story.run(dry_run=dry_run)
-    except JobRefusedError:
-        if story.store:
-            outcome.job_status = story.store.read().status
+    except Exception as error:
+        if not dry_run:
+            story.settle(error)
         raise
-    except AgentError as error:
-        if not dry_run and not error.retryable:
-            story.record_failure(error)
-        raise
+    finally:
+        story.job.close()
 
 
 class Finalize:
@@ -58,7 +54,7 @@ class Finalize:
     def __init__(self, config: Config, outcome: Outcome, patience: Patience) -> None:
         self.config, self.outcome, self.patience = config, outcome, patience
         self.memory = HashMemory(config.state_dir / "hashes.json")
-        self.store: JobStore | None = self._store_of(config.job_id) if config.job_id else None
+        self.job = Job(config, outcome, patience)
         self.sha256s: dict[str, str] = {}
         self.identity: publication.Identity | None = None
         self.commit_oid: str | None = None
@@ -69,7 +65,8 @@ class Finalize:
         """Tell the whole story once."""
         with self.outcome.step("artifact"):
             self.take_stock()
-        self.refuse_cancelled()
+        with self.outcome.step("row"):
+            self.job.look()
         if self.config.token is None:
             self.skip_upload(dry_run=dry_run)
             return
@@ -78,21 +75,28 @@ class Finalize:
         if dry_run:
             self.plan(self.repo, self.state)
             return
-        self.start_row()
+        with self.outcome.step("row"):
+            self.job.start()
+        with self.job.working():
+            self.publish()
+        with self.outcome.step("record"):
+            self.record(model_url=self.repo.url, note=None)
+        with self.outcome.step("tell"):
+            self.tell()
+
+    def publish(self) -> None:
+        """Steps 5 to 8: afterwards the model is on the Hub, proven."""
         if self.commit_oid is None:
             with self.outcome.step("repo"):
                 self.ensure_repo()
             with self.outcome.step("content"):
                 self.send_content()
         if self.commit_oid is None:
+            self.job.check()
             with self.outcome.step("commit"):
                 self.commit()
         with self.outcome.step("verify"):
             self.verify()
-        with self.outcome.step("record"):
-            self.record(model_url=self.repo.url, note=None)
-        with self.outcome.step("tell"):
-            self.tell()
 
     def take_stock(self) -> None:
         """2. Artifact: afterwards we know what would be published; nothing was changed anywhere."""
@@ -112,22 +116,6 @@ class Finalize:
             method=self.training.method or "unknown",
         )
 
-    def refuse_cancelled(self) -> None:
-        """3. Already there? A cancelled job is not published.
-
-        Raises:
-            JobRefusedError: somebody cancelled it.
-        """
-        if self.store is None:
-            return
-        row = self.store.read()
-        self.outcome.job_id, self.outcome.job_status = row.id, row.status
-        if row.status == CANCELLED:
-            raise JobRefusedError(
-                f"Job {row.id} was cancelled, so its model is not published.",
-                hint="If it is wanted after all, publish it under a new JOB_ID.",
-            )
-
     def look(self) -> None:
         """3. Already there? Afterwards repo and branch are known, and our commit if the branch has it."""
         from agent.hub.client import HubClient
@@ -146,11 +134,6 @@ class Finalize:
             self._identify(self.sha256s)
         if self.commit_oid:
             get_logger().info("already published", commit=self.commit_oid)
-
-    def start_row(self) -> None:
-        """Say in the row that the work goes on."""
-        if self.store:
-            self.outcome.job_status = self.store.start().status
 
     def ensure_repo(self) -> None:
         """5. Repo: it exists, as visible as asked. If we die here, an empty repo is found again."""
@@ -234,18 +217,11 @@ class Finalize:
 
         Raises:
             JobRefusedError: the row cannot say so; `published` in the outcome tells about the model.
+            JobUnreachableError: its database does not answer; the model is published.
         """
         job_id = self.identity.job_id if self.identity else self.config.job_id
         assert job_id
-        self.store = self.store or self._store_of(job_id)
-        row = self.store.complete(model_url=model_url, note=note)
-        self.outcome.job_id, self.outcome.job_status = row.id, row.status
-        if self.config.supabase_url:
-            raise JobRefusedError(
-                f"The row of job {row.id} in the job database was not written: "
-                "this version keeps rows in local files only.",
-                hint=f"Complete the row by hand (model_url: {model_url}), or unset SUPABASE_URL.",
-            )
+        self.job.complete(job_id, model_url=model_url, note=note)
 
     def tell(self) -> None:
         """10. Tell: the tag that the card links to, and the last line of the log."""
@@ -281,22 +257,17 @@ class Finalize:
         self.record(model_url=None, note=f"HF_TOKEN was not set; the model is only in {self.stock.root}")
         self.outcome.result = "skipped"
 
-    def record_failure(self, error: AgentError) -> None:
-        """Let the row say what went wrong; a row that cannot even do that is told in the log."""
-        if self.store is None and self.identity:
-            self.store = self._store_of(self.identity.job_id)
-        if self.store is None:
-            return
-        try:
-            row = self.store.fail(message=f"{error.message} {error.hint}", stage="publish")
-            self.outcome.job_status = row.status
-        except AgentError as second:
-            get_logger().error("the failure could not be recorded", because=second.message)
+    def settle(self, error: Exception) -> None:
+        """Let the row say what went wrong, and where the model is."""
+        if self.outcome.published:
+            where = f"The model is published all the same: {self.outcome.model_url}"
+        elif self.outcome.files:
+            where = f"Training succeeded; the model is in {self.stock.root}: run finalize again."
+        else:
+            where = f"The output folder is {self.config.output_dir}."
+        self.job.settle(error, job_id=self.identity.job_id if self.identity else None, where=where)
 
     def _identify(self, sha256s: dict[str, str]) -> None:
         self.identity = publication.identify(self.config, self.repo.repo_id, sha256s)
         found = publication.find(self.state, self.config.job_id, self.identity.finalize_id)
         self.commit_oid = found.oid if found else None
-
-    def _store_of(self, job_id: UUID) -> LocalStore:
-        return LocalStore(self.config.state_dir / str(job_id), str(job_id))

@@ -31,7 +31,13 @@ _LOOKS_SECRET = re.compile(
     r"|(?<=Bearer )(?=[^\s\"']*[0-9._-])[^\s\"']{12,}"
 )
 # The Hub's library warns about paths it was told to take; what matters comes back as an error.
-_LIBRARIES = {"httpx2": logging.WARNING, "httpcore2": logging.WARNING, "huggingface_hub": logging.ERROR}
+_LIBRARIES = {
+    "httpx2": logging.WARNING,
+    "httpcore2": logging.WARNING,
+    "huggingface_hub": logging.ERROR,
+    "httpx": logging.WARNING,  # the job database's client logs each URL
+    "httpcore": logging.WARNING,
+}
 _known: set[str] = set()
 
 

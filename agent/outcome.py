@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import HubUnreachableError, Interrupted, JobRefusedError
+from agent.errors import AgentError, Interrupted, JobRefusedError
 from agent.log import get_logger
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ class Outcome:
         try:
             yield
         finally:
-            self.steps[name] = round(time.monotonic() - begun, 3)
+            self.steps[name] = round(self.steps.get(name, 0.0) + time.monotonic() - begun, 3)
             get_logger().debug("step done", step=name, seconds=self.steps[name])
 
     def failed(self, error: BaseException, *, code: str, message: str, hint: str) -> None:
         """Note why it ended: what a rerun can mend is pending, a cancelled job is no failure."""
-        if isinstance(error, HubUnreachableError | Interrupted):
+        if isinstance(error, Interrupted) or (isinstance(error, AgentError) and error.retryable):
             self.result = "pending"
         elif isinstance(error, JobRefusedError) and self.job_status == "cancelled":
             self.result = "cancelled"

@@ -31,12 +31,20 @@ class RemoteFailure(Exception):  # noqa: N818 - one failed call, not yet anybody
     """One call to a remote that did not succeed, in the server's own words.
 
     `status` is None when no complete answer arrived: then whether the server acted is unknown.
+    `final` marks a server error that the same call will meet again, whatever its status says.
     """
 
     def __init__(
-        self, words: str, *, status: int | None, code: str | None = None, retry_after_s: float | None = None
+        self,
+        words: str,
+        *,
+        status: int | None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+        final: bool = False,
     ) -> None:
         super().__init__(words)
+        self.final = final
         self.words = words
         self.status = status
         self.code = code
@@ -45,6 +53,8 @@ class RemoteFailure(Exception):  # noqa: N818 - one failed call, not yet anybody
     @property
     def transient(self) -> bool:
         """Whether the same call may succeed later: 408, 429, 5xx, and every kind of broken answer."""
+        if self.final:
+            return False
         return self.status is None or self.status in _TRANSIENT_STATUS or self.status >= _SERVER_ERROR
 
 
@@ -63,7 +73,11 @@ READ = Policy("read", 60, 0.5, 30.0, "free of side effects: only patience limits
 WRITE = Policy("write", 60, 1.0, 30.0, "idempotent by construction: create-if-missing, tag, branch")
 COMMIT = Policy("commit", 30, 2.0, 60.0, "each round first looks whether the last one arrived; 128 an hour")
 CONTENT = Policy("content", 20, 2.0, 60.0, "a round re-reads the file; storage remembers what it has")
-POLICIES = (READ, WRITE, COMMIT, CONTENT)
+ROW_LOOK = Policy(
+    "row-look", 4, 0.5, 4.0, "before the upload: the model's safety does not wait for a database"
+)
+ROW_WRITE = Policy("row", 60, 1.0, 30.0, "compare-and-set with the same values: a replay changes nothing")
+POLICIES = (READ, WRITE, COMMIT, CONTENT, ROW_LOOK, ROW_WRITE)
 
 
 @dataclass

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from agent.outcome import Outcome
     from agent.sandbox.hub import Hub
+    from agent.sandbox.jobs_app import JobsApp
+    from agent.sandbox.postgres import Cluster
 
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "tests" / "fixtures" / "trl"
@@ -127,6 +129,36 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     from huggingface_hub import close_session
 
     close_session()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A real PostgreSQL; each test gets databases of its own."""
+    from agent.sandbox.postgres import Cluster
+
+    with Cluster() as running:
+        yield running
+
+
+def _app(cluster: Cluster, request: pytest.FixtureRequest, *, hardened: bool) -> Iterator[JobsApp]:
+    from agent.sandbox.jobs_app import JobsApp
+
+    with JobsApp(cluster, hardened=hardened) as app:
+        if hardened and "hub" in request.fixturenames:
+            app.allow_hub(request.getfixturevalue("hub").endpoint)
+        yield app
+
+
+@pytest.fixture
+def app(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[JobsApp]:
+    """A platform whose job rows open with their own token only."""
+    yield from _app(cluster, request, hardened=True)
+
+
+@pytest.fixture
+def legacy_app(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[JobsApp]:
+    """A platform with the job table as it was before the migrations."""
+    yield from _app(cluster, request, hardened=False)
 
 
 @pytest.fixture

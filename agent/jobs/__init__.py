@@ -1,6 +1,17 @@
 """The row of a job, wherever it lives."""
 
+from agent.jobs.heartbeat import Heartbeat
 from agent.jobs.local import LocalStore
-from agent.jobs.row import CANCELLED, COMPLETED, JobStore, Row
+from agent.jobs.row import CANCELLED, COMPLETED, PUBLISH, RUNNING, JobStore, Row, refusal
 
-__all__ = ["CANCELLED", "COMPLETED", "JobStore", "LocalStore", "Row"]
+__all__ = [
+    "CANCELLED",
+    "COMPLETED",
+    "PUBLISH",
+    "RUNNING",
+    "Heartbeat",
+    "JobStore",
+    "LocalStore",
+    "Row",
+    "refusal",
+]

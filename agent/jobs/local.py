@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from agent.errors import JobRefusedError
-from agent.jobs.row import CANCELLED, COMPLETED, FAILED, RUNNING, TRAINING, Row, clean_message
+from agent.jobs.row import COMPLETED, FAILED, RUNNING, Row, clean_message, refusal
 from agent.journal import write_durably
 from agent.parse import parse_json
 
@@ -25,6 +26,7 @@ class LocalStore:
 
     def __init__(self, folder: Path, job_id: str, now: Callable[[], str] = _utc) -> None:
         self._path, self._job_id, self._now = folder / "row.json", job_id, now
+        self._lock = threading.Lock()  # a late heartbeat must not put back the row it read before the end
 
     def read(self) -> Row:
         """The row; a pending one if none was written yet."""
@@ -43,64 +45,58 @@ class LocalStore:
         return _row(self._job_id, document)
 
     def start(self) -> Row:
-        """Set `running` unless the job is completed already."""
-        row = self._open_row()
-        if row.status == COMPLETED:
-            return row
-        return self._write(
-            replace(
-                row,
-                status=RUNNING,
-                error_message=None,
-                failure_stage=None,
-                started_at=row.started_at or self._now(),
+        """Set `running` where that may still be said."""
+        with self._lock:
+            row = self.read()
+            if not row.may_move:
+                return row
+            begun = row.started_at or self._now()
+            return self._write(
+                replace(row, status=RUNNING, error_message=None, failure_stage=None, started_at=begun)
             )
-        )
+
+    def beat(self) -> Row:
+        """Move updated_at of a running job."""
+        with self._lock:
+            row = self.read()
+            return self._write(row) if row.status == RUNNING else row
 
     def complete(self, *, model_url: str | None, note: str | None) -> Row:
         """Set `completed` with progress 100; a completed row may still gain the model's address, once."""
-        row = self._open_row()
-        if row.status == COMPLETED:
-            if model_url in (None, row.model_url):
-                return row
-            if row.model_url is not None:
-                raise JobRefusedError(
-                    f"Job {row.id} is already completed with {row.model_url}, not {model_url}.",
-                    hint="Give this publication a JOB_ID of its own.",
+        with self._lock:
+            row = self.read()
+            if row.status == COMPLETED:
+                if model_url in {None, row.model_url}:
+                    return row
+                if row.model_url is None:
+                    return self._write(replace(row, model_url=model_url, result_note=None))
+            if not row.may_move:
+                raise refusal(row, model_url)
+            return self._write(
+                replace(
+                    row,
+                    status=COMPLETED,
+                    progress=100.0,
+                    model_url=model_url,
+                    result_note=clean_message(note) if note else None,
+                    error_message=None,
+                    failure_stage=None,
+                    completed_at=self._now(),
                 )
-        done = replace(
-            row,
-            status=COMPLETED,
-            progress=100.0,
-            model_url=model_url,
-            result_note=clean_message(note) if note else None,
-            error_message=None,
-            failure_stage=None,
-            completed_at=row.completed_at or self._now(),
-        )
-        return self._write(done)
+            )
 
     def fail(self, *, message: str, stage: str) -> Row:
-        """Set `failed` with the reason, unless the job is completed or cancelled."""
-        row = self.read()
-        if row.status in {COMPLETED, CANCELLED}:
-            return row
-        return self._write(
-            replace(row, status=FAILED, error_message=clean_message(message), failure_stage=stage)
-        )
+        """Set `failed` with the reason where that may still be said."""
+        with self._lock:
+            row = self.read()
+            if not row.may_move:
+                return row
+            return self._write(
+                replace(row, status=FAILED, error_message=clean_message(message), failure_stage=stage)
+            )
 
-    def _open_row(self) -> Row:
-        row = self.read()
-        if row.status == CANCELLED:
-            raise JobRefusedError(
-                f"Job {row.id} was cancelled.", hint="Start a new job if the model is still wanted."
-            )
-        if row.status == FAILED and row.failure_stage == TRAINING:
-            raise JobRefusedError(
-                f"The training of job {row.id} failed: {row.error_message}",
-                hint="Train again under a new JOB_ID; a failed training is final.",
-            )
-        return row
+    def close(self) -> None:
+        """Nothing is held open."""
 
     def _write(self, row: Row) -> Row:
         row = replace(row, updated_at=self._now())

@@ -1,14 +1,17 @@
-"""The job row: what everybody who waits for the model looks at."""
+"""The job row: what everybody who waits for the model looks at, and the rules of its status."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.errors import JobRefusedError
 from agent.log import redact
 
 RUNNING, COMPLETED, FAILED, CANCELLED = "running", "completed", "failed", "cancelled"
-TRAINING = "training"  # the failure stage that is final; a failed publication can be mended
+OPEN = ("pending", "queued", "running", "paused", "uploading")
+PUBLISH, LOST, TRAINING = "publish", "lost", "training"
+MENDABLE = (PUBLISH, LOST)  # a failed training is final; these two are mended by publishing
 LONGEST_MESSAGE = 8000
 
 
@@ -27,12 +30,25 @@ class Row:
     completed_at: str | None = None
     updated_at: str | None = None
 
+    @property
+    def may_move(self) -> bool:
+        """Whether the agent may change the status: the job is open, or publishing would mend it."""
+        return self.status in OPEN or (self.status == FAILED and self.failure_stage in MENDABLE)
+
+    @property
+    def forbids_publishing(self) -> bool:
+        """Whether somebody decided that there is no model to publish: a cancel, or a failed training."""
+        return self.status == CANCELLED or (self.status == FAILED and self.failure_stage == TRAINING)
+
 
 class JobStore(Protocol):
-    """Where one job's row lives. Every write is read back; what cannot be written is an error.
+    """Where one job's row lives. Every write is a compare-and-set that is read back.
+
+    A row that may not be moved is left as it is and returned as it is: the caller reads its status.
 
     Raises:
-        JobRefusedError: from each write, when the row is cancelled or cannot be written.
+        JobRefusedError: from each method, when there is no such row or it cannot be read or written.
+        JobUnreachableError: from each method, when the store does not answer.
     """
 
     def read(self) -> Row:
@@ -40,18 +56,59 @@ class JobStore(Protocol):
         ...
 
     def start(self) -> Row:
-        """Say that the work goes on; a completed row stays as it is."""
+        """Say that the work goes on."""
+        ...
+
+    def beat(self) -> Row:
+        """Say that we are alive; asked once, never again: the next beat is the retry."""
         ...
 
     def complete(self, *, model_url: str | None, note: str | None) -> Row:
-        """Say that all is done. Only ever called with a proof in hand; repeating it changes nothing."""
+        """Say that all is done. Only ever called with a proof in hand; repeating it changes nothing.
+
+        A row that something else completed may still receive its model_url, once.
+
+        Raises:
+            JobRefusedError: the row says something else and may not be moved.
+        """
         ...
 
     def fail(self, *, message: str, stage: str) -> Row:
-        """Say what went wrong; a completed or cancelled row stays as it is."""
+        """Say what went wrong, and at which stage."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
         ...
 
 
+def refusal(row: Row, model_url: str | None) -> JobRefusedError:
+    """Why this row does not become completed with that address, and what to do."""
+    if row.status == CANCELLED:
+        return JobRefusedError(
+            f"Job {row.id} was cancelled.",
+            hint="If its model is wanted after all, publish it under a new JOB_ID.",
+        )
+    if row.status == COMPLETED:
+        return JobRefusedError(
+            f"Job {row.id} is already completed with {row.model_url}, not {model_url}.",
+            hint="Give this publication a JOB_ID of its own.",
+        )
+    if row.status == FAILED:
+        return JobRefusedError(
+            f"The training of job {row.id} failed: {row.error_message}",
+            hint="Train again under a new JOB_ID; a failed training is final.",
+        )
+    return JobRefusedError(
+        f"Job {row.id} has the status {row.status!r}, which is not changed.",
+        hint="Set the row to running if the job is to be completed, then run again.",
+    )
+
+
 def clean_message(text: str) -> str:
-    """Cut a message to what every store holds, without secrets and the NUL that databases refuse."""
-    return redact(text).replace("\0", "")[:LONGEST_MESSAGE]
+    """Cut a message to what every store holds, without secrets and what databases refuse.
+
+    Refused are NUL and halves of surrogate pairs, which undecodable file names bring along.
+    """
+    whole = redact(text).replace("\0", "").encode("utf-8", "replace").decode()
+    return whole[:LONGEST_MESSAGE]

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from agent import config as configuration
 from agent import log
@@ -16,6 +16,8 @@ from agent.errors import ConfigError
 JOB = "6f1c2a54-9d0e-4a57-8c11-0123456789ab"
 JOB_2 = "0b0b0b0b-9d0e-4a57-8c11-0123456789ab"
 TOKEN = "hf_PlantedTokenForTheUnitTests01"
+JOB_TOKEN = "planted-token-of-the-job-0123456789-abcdefghij"
+KEY = "sb_publishable_planted"
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +53,19 @@ def test_the_variables_and_their_aliases_are_those_of_the_contract():
         "output_dir": ("OUTPUT_DIR",),
         "commit_message": ("AGENT_COMMIT_MESSAGE",),
         "job_id": ("JOB_ID", "AGENT_JOB_ID"),
+        "job_token": ("JOB_TOKEN",),
         "supabase_url": ("SUPABASE_URL", "NEXT_PUBLIC_SUPABASE_URL"),
+        "supabase_anon_key": (
+            "SUPABASE_ANON_KEY",
+            "SUPABASE_PUBLISHABLE_KEY",
+            "NEXT_PUBLIC_SUPABASE_ANON_KEY",
+        ),
+        "supabase_service_key": (
+            "SUPABASE_SERVICE_ROLE_KEY",
+            "SUPABASE_SERVICE_KEY",
+            "SUPABASE_SECRET_KEY",
+        ),
+        "jobs_table": ("JOBS_TABLE",),
         "training_method": ("TRAINING_METHOD",),
         "training_config_name": ("TRAINING_CONFIG_NAME", "CONFIG_NAME"),
         "training_config_id": ("TRAINING_CONFIG_ID",),
@@ -77,8 +91,16 @@ EVERY_VARIABLE = [
     ("AGENT_COMMIT_MESSAGE", "Version two", "commit_message", "Version two"),
     ("JOB_ID", JOB, "job_id", UUID(JOB)),
     ("AGENT_JOB_ID", JOB, "job_id", UUID(JOB)),
-    ("SUPABASE_URL", "https://x.supabase.co", "supabase_url", "https://x.supabase.co"),
+    ("JOB_TOKEN", JOB_TOKEN, "job_token", SecretStr(JOB_TOKEN)),
+    ("SUPABASE_URL", "https://x.supabase.co/", "supabase_url", "https://x.supabase.co"),
     ("NEXT_PUBLIC_SUPABASE_URL", "https://x.supabase.co", "supabase_url", "https://x.supabase.co"),
+    ("SUPABASE_ANON_KEY", KEY, "supabase_anon_key", SecretStr(KEY)),
+    ("SUPABASE_PUBLISHABLE_KEY", KEY, "supabase_anon_key", SecretStr(KEY)),
+    ("NEXT_PUBLIC_SUPABASE_ANON_KEY", KEY, "supabase_anon_key", SecretStr(KEY)),
+    ("SUPABASE_SERVICE_ROLE_KEY", KEY, "supabase_service_key", SecretStr(KEY)),
+    ("SUPABASE_SERVICE_KEY", KEY, "supabase_service_key", SecretStr(KEY)),
+    ("SUPABASE_SECRET_KEY", KEY, "supabase_service_key", SecretStr(KEY)),
+    ("JOBS_TABLE", "fine_tuning_jobs", "jobs_table", "fine_tuning_jobs"),
     ("TRAINING_METHOD", "DPO", "training_method", "DPO"),
     ("TRAINING_CONFIG_NAME", "My run", "training_config_name", "My run"),
     ("CONFIG_NAME", "My run", "training_config_name", "My run"),
@@ -95,11 +117,23 @@ EVERY_VARIABLE = [
 ]
 
 
+DATABASE = {
+    "SUPABASE_URL": "https://x.supabase.co",
+    "SUPABASE_ANON_KEY": KEY,
+    "JOB_ID": JOB,
+    "JOB_TOKEN": "t" * 43,
+}
+BESIDE = {
+    "job_token": DATABASE,
+    "supabase_url": {name: value for name, value in DATABASE.items() if name != "SUPABASE_URL"},
+}
+
+
 @pytest.mark.parametrize(("name", "text", "field", "value"), EVERY_VARIABLE)
 def test_each_variable_sets_its_field(name, text, field, value):
-    config = load({name: text})
+    config = load(BESIDE.get(field, {}) | {name: text})
     assert getattr(config, field) == value
-    assert config.warnings == ()
+    assert len(config.warnings) == (field == "supabase_service_key")
 
 
 def test_every_alias_of_the_contract_was_tried_above():
@@ -124,7 +158,11 @@ def test_the_defaults_are_those_of_the_contract():
         "output_dir": Path("/workspace/fine_tuned_model"),
         "commit_message": None,
         "job_id": None,
+        "job_token": None,
         "supabase_url": None,
+        "supabase_anon_key": None,
+        "supabase_service_key": None,
+        "jobs_table": "local_training_jobs",
         "training_method": None,
         "training_config_name": None,
         "training_config_id": None,
@@ -156,8 +194,9 @@ def test_the_defaults_are_those_of_the_contract():
     ],
 )
 def test_the_canonical_name_beats_its_alias(canonical, alias, field, value, other):
-    assert str(getattr(load({alias: other, canonical: value}), field)) == value
-    assert str(getattr(load({alias: other, canonical: ""}), field)) == other
+    beside = BESIDE.get(field, {})
+    assert str(getattr(load(beside | {alias: other, canonical: value}), field)) == value
+    assert str(getattr(load(beside | {alias: other, canonical: ""}), field)) == other
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from agent import errors
         (errors.HubRefusedError, "hub-refused", 13, False),
         (errors.VerifyMismatchError, "verify-mismatch", 14, False),
         (errors.JobRefusedError, "job-refused", 15, False),
+        (errors.JobUnreachableError, "job-unreachable", 76, True),
         (errors.HubUnreachableError, "hub-unreachable", 75, True),
     ],
 )
@@ -28,9 +29,9 @@ def test_each_failure_has_the_code_and_exit_code_of_the_contract(kind, code, exi
 
 def test_no_two_failures_share_a_code():
     kinds = errors.AgentError.__subclasses__()
-    assert len(kinds) == 7
-    assert len({kind.code for kind in kinds}) == 7
-    assert len({kind.exit_code for kind in kinds}) == 7
+    assert len(kinds) == 8
+    assert len({kind.code for kind in kinds}) == 8
+    assert len({kind.exit_code for kind in kinds}) == 8
 
 
 def test_a_failure_without_a_hint_cannot_be_made():

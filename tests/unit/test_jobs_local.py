@@ -75,48 +75,6 @@ def test_completing_sets_progress_100_and_the_models_address(store):
     )
 
 
-def test_completing_without_an_upload_has_no_address(store):
-    row = store.complete(model_url=None, note="not uploaded")
-    assert (row.status, row.progress, row.model_url, row.result_note) == (
-        "completed",
-        100.0,
-        None,
-        "not uploaded",
-    )
-
-
-def test_failing_sets_the_reason_and_where_it_happened(store):
-    store.start()
-    row = store.fail(message="the Hub said no", stage="publish")
-    assert (row.status, row.error_message, row.failure_stage) == ("failed", "the Hub said no", "publish")
-    assert (row.completed_at, row.model_url, row.progress) == (None, None, 0.0)
-
-
-def test_a_publishing_failure_can_be_mended(store):
-    store.start()
-    store.fail(message="the Hub said no", stage="publish")
-    row = store.start()
-    assert (row.status, row.error_message, row.failure_stage, row.started_at) == ("running", None, None, "t1")
-    row = store.complete(model_url=URL, note=None)
-    assert (row.status, row.error_message, row.failure_stage, row.model_url) == ("completed", None, None, URL)
-
-
-def test_a_failed_job_may_be_completed_directly(store):
-    store.fail(message="x", stage="publish")
-    row = store.complete(model_url=URL, note=None)
-    assert (row.status, row.error_message, row.failure_stage) == ("completed", None, None)
-
-
-def test_starting_again_keeps_the_first_start(store):
-    store.start()
-    assert store.start().started_at == "t1"
-
-
-def test_failing_again_keeps_the_last_reason(store):
-    store.fail(message="one", stage="publish")
-    assert store.fail(message="two", stage="publish").error_message == "two"
-
-
 @pytest.fixture
 def completed(store, tmp_path):
     store.start()
@@ -156,47 +114,6 @@ def test_a_row_completed_without_a_model_may_receive_one_once(store):
     assert store.read().model_url == URL
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda store: store.start(),
-        lambda store: store.complete(model_url=URL, note=None),
-        lambda store: store.complete(model_url=None, note=None),
-    ],
-    ids=["start", "complete", "complete without model"],
-)
-def test_a_cancelled_job_refuses_to_go_on(store, given, write):
-    path = given({"status": "cancelled", "progress": 40.0})
-    before = path.read_bytes()
-    with pytest.raises(JobRefusedError) as raised:
-        write(store)
-    assert raised.value.message == f"Job {JOB} was cancelled."
-    assert raised.value.hint == "Start a new job if the model is still wanted."
-    assert path.read_bytes() == before
-
-
-def test_a_cancelled_job_does_not_become_failed(store, given):
-    path = given({"status": "cancelled"})
-    before = path.read_bytes()
-    assert store.fail(message="x", stage="publish").status == "cancelled"
-    assert path.read_bytes() == before
-
-
-def test_a_cancel_between_two_steps_is_seen(store, given):
-    store.start()
-    given({"status": "cancelled"})
-    with pytest.raises(JobRefusedError):
-        store.complete(model_url=URL, note=None)
-    assert store.read().status == "cancelled"
-
-
-def test_progress_is_kept_by_a_restart_and_a_failure(store, given):
-    given({"status": "running", "progress": 42.5})
-    assert store.start().progress == 42.5
-    assert store.fail(message="x", stage="publish").progress == 42.5
-    assert store.complete(model_url=URL, note=None).progress == 100.0
-
-
 def test_the_row_is_always_the_one_of_this_job(store, given):
     given({"id": "somebody-else", "status": "running"})
     assert store.read().id == JOB
@@ -217,19 +134,11 @@ def test_a_damaged_row_is_a_pending_one_and_can_be_written_again(store, given, d
     assert store.read().model_url == URL
 
 
-def test_a_message_is_cut_to_what_every_store_holds(store):
-    assert store.fail(message="x" * 8001, stage="publish").error_message == "x" * 8000
-    assert store.fail(message="y" * 8000, stage="publish").error_message == "y" * 8000
-
-
-def test_a_message_loses_its_nul_before_it_is_cut(store):
-    assert store.fail(message="a\0b\0", stage="publish").error_message == "ab"
+def test_a_message_loses_its_nul_before_it_is_cut():
     assert clean_message("\0" * 9000 + "x" * 8000) == "x" * 8000
 
 
-@pytest.mark.parametrize(
-    "text", ["", "Käse ☃", "line\nline\r\n\t", '"quotes" \\ back', "\u2028\x85", "\ud800"]
-)
+@pytest.mark.parametrize("text", ["", "Käse ☃", "line\nline\r\n\t", '"quotes" \\ back', "\u2028\x85"])
 def test_a_message_is_read_back_as_it_was(store, text):
     assert store.fail(message=text, stage="publish").error_message == text
 

@@ -5,7 +5,18 @@ from structlog.testing import capture_logs
 
 from agent import retry
 from agent.errors import Interrupted
-from agent.retry import COMMIT, CONTENT, POLICIES, READ, WRITE, Patience, Policy, RemoteFailure
+from agent.retry import (
+    COMMIT,
+    CONTENT,
+    POLICIES,
+    READ,
+    ROW_LOOK,
+    ROW_WRITE,
+    WRITE,
+    Patience,
+    Policy,
+    RemoteFailure,
+)
 
 FOR_EVER = 1e9
 QUICK = Policy("quick", 5, 1.0, 4.0, "a test")
@@ -64,9 +75,10 @@ def test_what_is_not_a_remote_failure_passes_at_once(error, patience, clock):
     assert (server.calls, clock.slept) == (1, [])
 
 
-def test_the_policies_are_these_four():
-    assert POLICIES == (READ, WRITE, COMMIT, CONTENT)
-    assert [policy.name for policy in POLICIES] == ["read", "write", "commit", "content"]
+def test_the_policies_are_these():
+    assert POLICIES == (READ, WRITE, COMMIT, CONTENT, ROW_LOOK, ROW_WRITE)
+    names = ["read", "write", "commit", "content", "row-look", "row"]
+    assert [policy.name for policy in POLICIES] == names
     assert all(policy.why for policy in POLICIES)
 
 
@@ -77,6 +89,8 @@ def test_the_policies_are_these_four():
         (WRITE, 60, 1651.0, 825.5),
         (COMMIT, 30, 1502.0, 751.0),
         (CONTENT, 20, 902.0, 451.0),
+        (ROW_LOOK, 4, 3.5, 1.75),
+        (ROW_WRITE, 60, 1651.0, 825.5),
     ],
     ids=lambda value: getattr(value, "name", value),
 )

@@ -457,14 +457,6 @@ def test_a_row_that_cannot_be_written_does_not_unpublish_the_model(pod, hub, tra
     assert outcome.published
 
 
-def test_a_job_database_that_this_version_cannot_write_is_never_called_completed(pod, hub, trained):
-    outcome = Outcome()
-    with pytest.raises(JobRefusedError, match="job database"):
-        pod.finalize(trained("sft_full"), outcome, SUPABASE_URL="https://x.supabase.co")
-    assert outcome.published
-    assert outcome.result != "completed"
-
-
 def test_a_stranger_s_commit_in_between_is_kept(pod, hub, trained, monkeypatch):
     """The branch moves after we looked: 412, then our commit lands on the stranger's."""
     make = publication.make

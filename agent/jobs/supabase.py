@@ -1,0 +1,216 @@
+"""A job row in Supabase: compare-and-set from the statuses it may leave, every answer read back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agent.jobs.connection import Connection
+from agent.jobs.refusals import as_error, differs, invisible, unchangeable
+from agent.jobs.row import (
+    COMPLETED,
+    FAILED,
+    MENDABLE,
+    OPEN,
+    PUBLISH,
+    RUNNING,
+    Row,
+    clean_message,
+    refusal,
+)
+from agent.log import get_logger
+from agent.retry import ROW_LOOK, ROW_WRITE, Policy, RemoteFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.database_config import JobDatabase
+    from agent.retry import Patience
+
+T = TypeVar("T")
+
+NOT_PUBLISHED = (
+    "Not published: "  # how a publishing failure begins; all that tells it apart on a legacy table
+)
+_COLUMNS = (
+    "id",
+    "status",
+    "progress",
+    "model_url",
+    "error_message",
+    "started_at",
+    "completed_at",
+    "updated_at",
+)
+_OPEN = f"status.in.({','.join(OPEN)})"
+_UNDEFINED_COLUMN = "42703"
+_ATTACH = f"and(status.eq.{COMPLETED},model_url.is.null)"
+_COMPARED = {"status", "progress", "model_url", "error_message", "failure_stage"}
+_ROUNDS = 3  # of compare-and-set; a row that keeps slipping away is being written by somebody else
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What a jobs table offers: the columns we read, and how a mendable failure is recognised."""
+
+    columns: tuple[str, ...]
+    may_move: str
+    legacy: bool
+
+
+_HARDENED = _Shape(
+    (*_COLUMNS, "result_note", "failure_stage"),
+    f"{_OPEN},and(status.eq.{FAILED},failure_stage.in.({','.join(MENDABLE)}))",
+    legacy=False,
+)
+# The table from before the migrations: nothing on the server keeps times, stages or tokens apart.
+_LEGACY = _Shape(
+    (*_COLUMNS, "job_token"),
+    f'{_OPEN},and(status.eq.{FAILED},error_message.like."{NOT_PUBLISHED}*")',
+    legacy=True,
+)
+
+
+def _utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class SupabaseStore:
+    """The row with the job's id in a table of a Supabase project."""
+
+    def __init__(
+        self, database: JobDatabase, job_id: str, patience: Patience, now: Callable[[], str] = _utc
+    ) -> None:
+        self._database, self._job_id, self._patience, self._now = database, job_id, patience, now
+        self._connection = Connection(database)
+        self._known_shape: _Shape | None = None
+        self._seen: Row | None = None
+
+    def read(self) -> Row:
+        """The row as it is now; a database that is down is asked a few times only."""
+        return self._read(ROW_LOOK)
+
+    def start(self) -> Row:
+        """Set `running` where that may still be said."""
+        row = self._seen or self.read()
+        if not row.may_move:
+            return row
+        changes: dict[str, Any] = {"status": RUNNING}
+        if row.started_at is None:
+            changes["started_at"] = self._now()
+        if row.status == FAILED:
+            changes |= {"error_message": None, "failure_stage": None}
+        return self._set(changes, self._shape.may_move, ROW_LOOK) or self._read(ROW_LOOK)
+
+    def beat(self) -> Row:
+        """Move the heartbeat of a running job."""
+        return self._set({"status": RUNNING}, f"status.eq.{RUNNING}", None) or self._read(None)
+
+    def complete(self, *, model_url: str | None, note: str | None) -> Row:
+        """Set `completed` with progress 100 and the model's address, and read it back."""
+        done: dict[str, Any] = {"status": COMPLETED, "progress": 100, "model_url": model_url}
+        done |= {"error_message": None, "failure_stage": None}
+        done |= {"result_note": clean_message(note) if note else None}
+        row, written = self._seen, False
+        if row is None or not row.may_move:
+            row = self._read(ROW_WRITE)
+        for _ in range(_ROUNDS):
+            if row.may_move:
+                written = self._set(done, self._shape.may_move, ROW_WRITE) is not None
+            elif _lacks(row, model_url):
+                self._set({"model_url": model_url, "result_note": None}, _ATTACH, ROW_WRITE)
+            else:
+                break
+            row = self._read(ROW_WRITE)
+        if row.may_move or _lacks(row, model_url):
+            raise unchangeable(self._database, self._job_id)
+        if row.status != COMPLETED or model_url not in {None, row.model_url}:
+            raise refusal(row, model_url)
+        if written and row.progress != done["progress"]:
+            raise differs(self._database, self._job_id, {"progress": row.progress})
+        return row
+
+    def fail(self, *, message: str, stage: str) -> Row:
+        """Set `failed` with the reason where that may still be said."""
+        row = self._seen or self._read(ROW_WRITE)
+        if not row.may_move:
+            return row
+        if self._shape.legacy and stage == PUBLISH:
+            message = NOT_PUBLISHED + message
+        changes = {"status": FAILED, "error_message": clean_message(message), "failure_stage": stage}
+        return self._set(changes, self._shape.may_move, ROW_WRITE) or self._read(ROW_WRITE)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+    @property
+    def _shape(self) -> _Shape:
+        return self._known_shape or _HARDENED
+
+    def _read(self, policy: Policy | None) -> Row:
+        found = self._call(policy, self._rows)
+        token = self._database.token
+        # On a legacy table a filter by token would put it into the URL, and so into logs: compared here.
+        if not found or (token and found[0].get("job_token") not in {None, token}):
+            raise invisible(self._database, self._job_id)
+        self._seen = self._row(found[0])
+        return self._seen
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """The rows; the first time also find out which shape the table has."""
+        try:
+            found = self._connection.select(self._shape.columns, self._job_id)
+        except RemoteFailure as failure:
+            if failure.code != _UNDEFINED_COLUMN or self._known_shape:
+                raise
+            found = self._connection.select(_LEGACY.columns, self._job_id)
+            self._known_shape = _LEGACY
+            get_logger().warning(
+                "the job table has no per-job rights: the public key reads and changes every job",
+                table=self._database.table,
+            )
+        self._known_shape = self._shape
+        return found
+
+    def _set(self, changes: dict[str, Any], where: str, policy: Policy | None) -> Row | None:
+        """Change the row if `where` holds and return it; the same again after a lost answer does no harm."""
+        if self._shape.legacy:
+            changes = {name: value for name, value in changes.items() if name in _COLUMNS}
+            changes["updated_at"] = self._now()
+            if changes.get("status") == COMPLETED:
+                changes["completed_at"] = changes["updated_at"]
+        columns = [name for name in self._shape.columns if name != "job_token"]
+        found = self._call(
+            policy, lambda: self._connection.update(changes, columns, self._job_id, where=where)
+        )
+        if found is None:
+            return None
+        other = {name: found[name] for name in _COMPARED & changes.keys() if found[name] != changes[name]}
+        if other:
+            raise differs(self._database, self._job_id, other)
+        self._seen = self._row(found)
+        return self._seen
+
+    def _call(self, policy: Policy | None, attempt: Callable[[], T]) -> T:
+        try:
+            return self._patience.call(policy, attempt) if policy else attempt()
+        except RemoteFailure as failure:
+            raise as_error(failure, self._database, self._job_id) from failure
+
+    def _row(self, found: dict[str, Any]) -> Row:
+        texts = {
+            field.name: str(found[field.name])
+            for field in fields(Row)
+            if field.name != "progress" and found.get(field.name) is not None
+        }
+        if self._shape.legacy and texts.get("error_message", "").startswith(NOT_PUBLISHED):
+            texts["failure_stage"] = PUBLISH
+        progress = found["progress"]  # PostgreSQL's NaN arrives as a string
+        return Row(**texts, progress=float(progress) if isinstance(progress, int | float) else 0.0)
+
+
+def _lacks(row: Row, model_url: str | None) -> bool:
+    """Whether something else completed the job and its row still waits for the address."""
+    return row.status == COMPLETED and row.model_url is None and model_url is not None
