@@ -67,7 +67,8 @@ def finalize(
 
     \b
     Exit codes: 0 done or nothing to do · 10 config · 11 artifact · 12 hub-auth · 13 hub-refused
-    14 verify-mismatch · 15 job-refused · 70 a bug · 75 hub-unreachable, run again · 130/143 signal
+    14 verify-mismatch · 15 job-refused · 70 a bug · 130/143 signal
+    75 hub-unreachable, 76 job-unreachable: run again
     """  # noqa: D301 - click's own mark for a paragraph kept as it is
     flags = {
         "OUTPUT_DIR": output_dir,
@@ -94,12 +95,12 @@ def finalize(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def demo(*, output_dir: Path | None, as_json: bool) -> None:
-    """Publish to an embedded Hub on this machine and check every claim; needs no account.
+    """Publish to a Hub and a job database embedded on this machine; check every claim. Needs no account.
 
     Exit 0 only if everything shown is true.
     """
     try:
-        from agent.demo import run_demo
+        from agent.demo.run import run_demo
 
         sys.exit(run_demo(output_dir, as_json=as_json))
     except KeyboardInterrupt:

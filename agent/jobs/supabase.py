@@ -105,6 +105,8 @@ class SupabaseStore:
 
     def beat(self) -> Row:
         """Move the heartbeat of a running job."""
+        if self._seen is None:
+            self._read(None)  # the shape of the table decides what a beat looks like
         return self._set({"status": RUNNING}, f"status.eq.{RUNNING}", None) or self._read(None)
 
     def complete(self, *, model_url: str | None, note: str | None) -> Row:

@@ -13,9 +13,12 @@ from agent.sandbox.rest import Rest
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from psycopg import Connection
+
 HARDENED = ("roles", "jobs_table", "weak_policies", "secure_jobs")
 LEGACY = HARDENED[:-1]
 TABLE = "local_training_jobs"
+ACTIVE = ("pending", "queued", "running", "paused", "uploading")
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,16 @@ class JobsApp:
         self.rest.close()
         self._cluster.drop_database(self.database)
 
-    def sql(self, query: str, *values: object, past_triggers: bool = False) -> list[dict[str, Any]]:
-        """Run one statement past all rights, and return its rows."""
+    def connect(self) -> Connection[dict[str, Any]]:
+        """A session of the database's owner; its rows are dictionaries."""
         import psycopg
         from psycopg.rows import dict_row
 
-        with psycopg.connect(self._cluster.dsn(self.database), row_factory=dict_row) as connection:
+        return psycopg.connect(self._cluster.dsn(self.database), row_factory=dict_row)
+
+    def sql(self, query: str, *values: object, past_triggers: bool = False) -> list[dict[str, Any]]:
+        """Run one statement past all rights, and return its rows."""
+        with self.connect() as connection:
             if past_triggers:
                 connection.execute("set session_replication_role = replica")
             cursor = connection.execute(query.encode(), values)
@@ -66,7 +73,7 @@ class JobsApp:
     def add_job(self, *, status: str = "running", token: str | None = None, **columns: object) -> JobSecret:
         """Insert a job as the app's server does, and return what its pod is told."""
         job = JobSecret(str(uuid.uuid4()), token or secrets.token_urlsafe(32))
-        row = {
+        row: dict[str, Any] = {
             "id": job.id,
             "user_id": self.owner,
             "model_name": "m",
@@ -88,6 +95,16 @@ class JobsApp:
         statement = f"update {TABLE} set {settings} where id = %s"  # noqa: S608
         self.sql(statement, *columns.values(), job_id, past_triggers=True)
 
+    def cancel(self, job_id: str) -> bool:
+        """Cancel an active job as its owner does in the app; False if it was not active any more."""
+        owner = self.rest.jwt(role="authenticated", sub=self.owner)
+        active = f"in.({','.join(ACTIVE)})"
+        return bool(self._ask("PATCH", job_id, {"status": "cancelled"}, status=active, jwt=owner))
+
+    def visible_rows(self, job_id: str, token: str | None) -> int:
+        """How many rows of a job somebody sees who holds the public key and this token."""
+        return len(self._ask("GET", job_id, None, token=token))
+
     def allow_hub(self, origin: str) -> None:
         """Let rows point to models on this Hub."""
         self.sql("insert into private.model_hosts values (%s) on conflict do nothing", origin)
@@ -100,3 +117,26 @@ class JobsApp:
             "JOB_ID": job.id,
             "JOB_TOKEN": job.token,
         }
+
+    def _ask(
+        self,
+        method: str,
+        job_id: str,
+        changes: dict[str, Any] | None,
+        *,
+        status: str | None = None,
+        token: str | None = None,
+        jwt: str | None = None,
+    ) -> list[Any]:
+        """Send one request as somebody else than the pod does, and return the rows it answers with."""
+        import httpx
+
+        headers = {"apikey": self.key, "Authorization": f"Bearer {jwt or self.key}"}
+        headers |= {"x-job-token": token} if token else {}
+        headers |= {"Prefer": "return=representation"} if changes else {}
+        params = {"id": f"eq.{job_id}", "select": "id"} | ({"status": status} if status else {})
+        answer = httpx.request(
+            method, f"{self.url}/rest/v1/{TABLE}", params=params, json=changes, headers=headers
+        )
+        rows: list[Any] = answer.raise_for_status().json()
+        return rows

@@ -1,0 +1,1 @@
+"""`python -m agent demo`: the real finalize against services embedded on this machine."""
