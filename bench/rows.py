@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from agent.sandbox.jobs_app import JobsApp
+from agent.sandbox.postgres import Cluster
 from bench import folders, sides
 from bench.child import clean_env, python, run
 from bench.hub import hub_process
@@ -59,6 +61,7 @@ def cold(settings: Settings) -> Iterator[Row]:
 def noop(settings: Settings) -> Iterator[Row]:
     """A rerun on a published folder, against importing the client and doing nothing."""
     yield _noop_of(settings, folders.FIXTURE, "rerun, small fixture")
+    yield _noop_with_a_row(settings)
     with folders.one_file_model(settings.tmp, settings.size_mb) as folder:
         yield _noop_of(settings, folder, f"rerun, {settings.size_mb:g} MB")
 
@@ -77,6 +80,23 @@ def _noop_of(settings: Settings, folder: Path, what: str) -> Row:
     return _row(
         pairs, "wall_s", group="noop", what=what, names=(FINALIZE, IMPORT), target=Target(difference=0.5)
     )
+
+
+def _noop_with_a_row(settings: Settings) -> Row:
+    """A rerun whose row is in a job database, against importing both clients."""
+    home = sides.fresh_home(settings.tmp)
+    with hub_process(settings.tmp, None) as endpoint, Cluster() as cluster, JobsApp(cluster) as app:
+        app.allow_hub(endpoint)
+        job = app.environ(app.add_job())
+        rerun = partial(sides.finalize, home, endpoint, folders.FIXTURE, job=job)
+        rerun()
+        both = partial(sides.import_client, home, sides.IMPORT_CLIENTS)
+        both()
+        pairs = in_turns(rerun, both, settings.short_runs)
+    shutil.rmtree(home)
+    names = (FINALIZE, "import of both clients")
+    what = "rerun, small fixture, job row"
+    return _row(pairs, "wall_s", group="noop", what=what, names=names, target=Target(difference=0.5))
 
 
 def memory(settings: Settings) -> Iterator[Row]:

@@ -6,12 +6,17 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.child import BenchError, Cost, clean_env, python, run
 from bench.hub import TOKEN, USER, hub_process
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 REPO_ID = f"{USER}/model"
 IMPORT_CLIENT = "from huggingface_hub import HfApi; import hf_xet"
+IMPORT_CLIENTS = f"{IMPORT_CLIENT}; from supabase import create_client"
 
 
 def fresh_home(tmp: Path) -> Path:
@@ -19,8 +24,23 @@ def fresh_home(tmp: Path) -> Path:
     return Path(tempfile.mkdtemp(dir=tmp, prefix="home-"))
 
 
-def finalize(home: Path, endpoint: str, folder: Path, *, repo_id: str = REPO_ID) -> Cost:
-    """Publish a folder with the agent; caches and state are kept in `home`, so a second call is a rerun."""
+def finalize(
+    home: Path,
+    endpoint: str,
+    folder: Path,
+    *,
+    repo_id: str = REPO_ID,
+    job: Mapping[str, str] | None = None,
+) -> Cost:
+    """Publish a folder with the agent; caches and state are kept in `home`, so a second call is a rerun.
+
+    Args:
+        home: for caches and state.
+        endpoint: the Hub.
+        folder: what to publish.
+        repo_id: where to.
+        job: the variables of a job database; without, the row is a local file.
+    """
     env = clean_env(
         home,
         HF_TOKEN=TOKEN,
@@ -30,6 +50,7 @@ def finalize(home: Path, endpoint: str, folder: Path, *, repo_id: str = REPO_ID)
         OUTPUT_DIR=str(folder),
         AGENT_STATE_DIR=str(home / "state"),
         AGENT_LOG_FORMAT="json",
+        **(job or {}),
     )
     return run(python("-m", "agent", "finalize", "--json"), env, cwd=home)
 
@@ -47,9 +68,9 @@ def hf_upload(home: Path, endpoint: str, folder: Path, *, repo_id: str = REPO_ID
     return run([_hf(), "upload", repo_id, str(folder)], env, cwd=home)
 
 
-def import_client(home: Path) -> Cost:
+def import_client(home: Path, what: str = IMPORT_CLIENT) -> Cost:
     """Import the client library and its transport; nobody who talks to the Hub starts faster."""
-    return run(python("-c", IMPORT_CLIENT), clean_env(home, HF_HOME=str(home / "hf")), cwd=home)
+    return run(python("-c", what), clean_env(home, HF_HOME=str(home / "hf")), cwd=home)
 
 
 def first_finalize(tmp: Path, folder: Path, rate_mb_s: float | None) -> Cost:
