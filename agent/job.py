@@ -72,6 +72,7 @@ class Job:
             JobUnreachableError: its database does not answer.
         """
         self._store = self._store or self._open(job_id)
+        self._outcome.job_status = None  # until the answer is there nobody knows what the row says
         self._note(self._store.complete(model_url=model_url, note=note))
 
     def settle(self, error: Exception, *, job_id: UUID | None, where: str) -> None:
@@ -82,8 +83,6 @@ class Job:
             job_id: the job, if it is known only from the content.
             where: a sentence that says where the model is now.
         """
-        if isinstance(error, JobUnreachableError):
-            self._outcome.job_status = None  # an answer was lost: nobody here knows what the row says
         if self._store is None and job_id:
             self._store = self._open(job_id)
         if self._store is None or (isinstance(error, AgentError) and error.retryable):
@@ -92,11 +91,10 @@ class Job:
             message = f"{error.code}: {error.message} {error.hint} {where}"
         else:
             message = f"bug: {type(error).__name__}: {error} {where}"
+        self._outcome.job_status = None
         try:
-            row = self._store.fail(message=message, stage=PUBLISH)
-            self._outcome.job_status = row.status
+            self._outcome.job_status = self._store.fail(message=message, stage=PUBLISH).status
         except AgentError as second:
-            self._outcome.job_status = None
             get_logger().error("the failure could not be recorded in the job row", because=second.message)
 
     def close(self) -> None:
@@ -105,10 +103,10 @@ class Job:
             self._store.close()
 
     def _try(self, ask: Callable[[], Row]) -> None:
+        self._row = self._outcome.job_status = None
         try:
             row = ask()
         except (JobRefusedError, JobUnreachableError) as error:
-            self._row = None
             get_logger().warning(
                 "the job row is out of reach; the model is published first",
                 because=error.message,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from contextlib import contextmanager
 
 import pytest
 
 from agent import finalize as story
-from agent.errors import AgentError
+from agent.errors import AgentError, Interrupted
 from agent.jobs import heartbeat
 from agent.jobs.connection import Connection
 from agent.jobs.supabase import SupabaseStore
@@ -378,7 +379,7 @@ def test_a_database_that_never_recovers_means_76_with_the_model_published(misfor
 
 @pytest.mark.parametrize("lost", ["lost", "truncated"])
 def test_when_every_answer_to_the_last_word_is_lost_nothing_is_claimed(lost, app, pod, hub, trained):
-    """The database completed the row, nobody told us: 76, the status unknown, and a rerun that finds it done."""
+    """The database completed the row, nobody told us: 76, status unknown, and a rerun finds it done."""
     job = app.add_job()
     fault = app.rest.faults.add(Fault(lost, match=f"PATCH {TABLE}", nth=set(range(1, 1000))))
     code, answer = told(pod, trained("sft_lora"), **app.environ(job))
@@ -389,6 +390,30 @@ def test_when_every_answer_to_the_last_word_is_lost_nothing_is_claimed(lost, app
     code, answer = told(pod, trained("sft_lora", "again"), **app.environ(job))
     assert_true(app, job, hub, code, answer)
     assert code == 0
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_signal_during_the_last_word_claims_nothing_about_the_row(
+    moment, app, pod, hub, trained, monkeypatch
+):
+    """Whether the update had arrived or not: the status is said to be unknown."""
+    job, update = app.add_job(), Connection.update
+
+    def interrupted(self, changes, *args, **kwargs):
+        if changes["status"] == "completed" and moment == "before":
+            raise Interrupted(signal.SIGTERM)
+        found = update(self, changes, *args, **kwargs)
+        if changes["status"] == "completed":
+            raise Interrupted(signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(Connection, "update", interrupted)
+    outcome = Outcome()
+    with pytest.raises(Interrupted):
+        pod.finalize(trained("sft_lora"), outcome, **app.environ(job))
+    assert outcome.as_json()["job"] == {"id": job.id, "status": None}
+    assert outcome.published
+    assert app.row(job.id)["status"] == {"before": "running", "after": "completed"}[moment]
 
 
 def test_a_lost_answer_to_the_last_word_is_found_by_reading(app, pod, hub, trained):
