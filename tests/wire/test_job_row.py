@@ -368,6 +368,7 @@ def test_a_database_that_never_recovers_means_76_with_the_model_published(misfor
     fault = app.rest.faults.add(Fault(match=TABLE, **TRANSIENT[misfortune]))
     code, answer = told(pod, trained("sft_lora"), **app.environ(job))
     assert fault.fired > 4
+    assert not [request for request in app.rest.requests if "x-retry-count" in request.headers]
     assert (code, answer["result"], answer["published"]) == (76, "pending", True)
     assert answer["job"] == {"id": job.id, "status": None}
     assert app.row(job.id) == before
