@@ -101,15 +101,18 @@ def demo(*, output_dir: Path | None, as_json: bool) -> None:
     """
     try:
         from agent.demo.run import run_demo
-
-        sys.exit(run_demo(output_dir, as_json=as_json))
-    except KeyboardInterrupt:
-        click.echo("stopped; nothing is left running", err=True)
-        sys.exit(128 + signal.SIGINT)
+        from agent.sandbox.postgres import PostgresError
     except ModuleNotFoundError as error:
         raise click.UsageError(
             f"The demo needs {error.name}: pip install 'training-completion-agent[demo]'"
         ) from error
+    try:
+        sys.exit(run_demo(output_dir, as_json=as_json))
+    except PostgresError as error:
+        raise click.UsageError(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("stopped; nothing is left running", err=True)
+        sys.exit(128 + signal.SIGINT)
 
 
 def _run(

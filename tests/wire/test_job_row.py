@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -16,14 +17,9 @@ from agent.jobs.connection import Connection
 from agent.jobs.supabase import SupabaseStore
 from agent.outcome import Outcome
 from agent.sandbox.loopback import Fault
-from agent.sandbox.rest import Rest
+from agent.sandbox.rest import Rest, misfortunes
 
 TABLE = "/rest/v1/local_training_jobs"
-HTML = "<html><body>Sign in to the network</body></html>"
-SCHEMA_RELOAD = (
-    '{"code":"PGRST002","details":null,"hint":null,'
-    '"message":"Could not query the database for the schema cache. Retrying."}'
-)
 
 
 def told(pod, folder, **environ):
@@ -211,28 +207,23 @@ def wrong_hub(app, job):
 
 
 def no_supabase_there(app, job):
-    app.rest.faults.add(Fault("status", match=TABLE, status=404, body=HTML))
+    app.rest.faults.add(Fault("status", match=TABLE, status=404, body="<html>Not here</html>"))
     return {}
 
 
-def paused_project(app, job):
-    app.rest.faults.add(Fault("status", match=TABLE, status=540, body='{"message":"Project paused"}'))
+def paused(app, job):
+    app.rest.faults.add(misfortunes.paused_project(match=TABLE))
     return {}
 
 
 def redirect_302(app, job):
-    app.rest.faults.add(redirect(302, app))
+    app.rest.faults.add(misfortunes.redirect(302, f"{app.url}/elsewhere", match=TABLE))
     return {}
 
 
 def redirect_308(app, job):
-    app.rest.faults.add(redirect(308, app))
+    app.rest.faults.add(misfortunes.redirect(308, f"{app.url}/elsewhere", match=TABLE))
     return {}
-
-
-def redirect(status, app, **more):
-    headers = {"Location": f"{app.url}/elsewhere"}
-    return Fault("status", match=TABLE, status=status, body=HTML, headers=headers, **more)
 
 
 REFUSALS = {
@@ -249,7 +240,7 @@ REFUSALS = {
     unknown_key: "Invalid API key",
     wrong_hub: "not on an allowed Hub",
     no_supabase_there: "404",
-    paused_project: "Project paused",
+    paused: "Project paused",
     redirect_302: "redirects to",
     redirect_308: "redirects to",
 }
@@ -328,18 +319,18 @@ def test_a_database_nobody_set_up_is_refused_before_anything_happens(bad, app, p
 
 
 TRANSIENT = {
-    "503 at once": {"kind": "status", "status": 503, "retry_after": 0, "body": SCHEMA_RELOAD},
-    "429": {"kind": "status", "status": 429, "retry_after": 7, "body": '{"message":"too many"}'},
-    "502 with HTML": {"kind": "status", "status": 502, "body": HTML},
-    "504": {"kind": "status", "status": 504, "body": ""},
-    "200 with HTML": {"kind": "status", "status": 200, "body": HTML},
-    "200 with an object": {"kind": "status", "status": 200, "body": "{}"},
-    "200 with a list": {"kind": "status", "status": 200, "body": "[1]"},
-    "200 with another row": {"kind": "status", "status": 200, "body": '[{"id":"x","status":"completed"}]'},
-    "500 by a lock": {"kind": "status", "status": 500, "body": '{"code":"55P03","message":"lock timeout"}'},
-    "truncated": {"kind": "truncated"},
-    "reset": {"kind": "reset"},
-    "lost": {"kind": "lost"},
+    "503 at once": misfortunes.schema_reload,
+    "429": partial(misfortunes.rate_limited, 7),
+    "502 with HTML": misfortunes.html_502,
+    "504": partial(Fault, "status", status=504, body=""),
+    "200 with HTML": misfortunes.html_200,
+    "200 with an object": partial(Fault, "status", status=200, body="{}"),
+    "200 with a list": partial(Fault, "status", status=200, body="[1]"),
+    "200 with another row": partial(Fault, "status", status=200, body='[{"id":"x","status":"completed"}]'),
+    "500 by a lock": partial(Fault, "status", status=500, body='{"code":"55P03","message":"lock timeout"}'),
+    "truncated": partial(Fault, "truncated"),
+    "reset": partial(Fault, "reset"),
+    "lost": partial(Fault, "lost"),
 }
 CALLS = {"look": "GET", "start": "PATCH", "complete": "PATCH", "read back": "GET"}
 
@@ -352,7 +343,7 @@ def test_one_broken_answer_is_asked_again_and_the_row_completes_once(
     """Whichever answer of the database breaks, also after it acted, the end is the same."""
     job = app.add_job(progress=50.0)
     nth = 1 if call in {"complete", "read back"} else 0
-    fault = app.rest.faults.add(Fault(match=f"{CALLS[call]} {TABLE}", nth=nth, **TRANSIENT[misfortune]))
+    fault = app.rest.faults.add(TRANSIENT[misfortune](match=f"{CALLS[call]} {TABLE}", nth=nth))
     code, answer = told(pod, trained("sft_lora"), **app.environ(job))
     assert fault.fired == 1
     assert_true(app, job, hub, code, answer)
@@ -365,7 +356,7 @@ def test_one_broken_answer_is_asked_again_and_the_row_completes_once(
 def test_a_database_that_never_recovers_means_76_with_the_model_published(misfortune, app, pod, hub, trained):
     job = app.add_job(progress=50.0)
     before = app.row(job.id)
-    fault = app.rest.faults.add(Fault(match=TABLE, **TRANSIENT[misfortune]))
+    fault = app.rest.faults.add(TRANSIENT[misfortune](match=TABLE))
     code, answer = told(pod, trained("sft_lora"), **app.environ(job))
     assert fault.fired > 4
     assert not [request for request in app.rest.requests if "x-retry-count" in request.headers]
@@ -430,7 +421,8 @@ def test_a_lost_answer_to_the_last_word_is_found_by_reading(app, pod, hub, train
 def test_a_redirect_is_not_followed_with_the_secrets(app, pod, hub, trained):
     """A 302 turns a PATCH into a GET whose answer looks like success: only the last word is redirected."""
     job = app.add_job()
-    fault = app.rest.faults.add(redirect(302, app, nth=1))
+    elsewhere = misfortunes.redirect(302, f"{app.url}/elsewhere", match=f"PATCH {TABLE}", nth=1)
+    fault = app.rest.faults.add(elsewhere)
     code, answer = told(pod, trained("sft_lora"), **app.environ(job))
     assert fault.fired == 1
     assert not [request for request in app.rest.requests if "elsewhere" in request.path]
