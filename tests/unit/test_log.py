@@ -146,7 +146,7 @@ def test_what_is_too_short_to_be_a_secret_does_not_blank_ordinary_words():
     [
         "hf_" + "aB3" * 11 + "x",
         "hf_PlantedTokenOfAda0123456789",
-        "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz",
+        "sb_secret_Planted0123456789_abcdefghij",
         "ghp_" + "a1B2c3D4e5" * 3 + "f6G7h8",
         "gho_" + "a1B2c3D4e5" * 3 + "f6G7h8",
         "ghs_" + "a1B2c3D4e5" * 3 + "f6G7h8",

@@ -1,0 +1,147 @@
+"""One request is one transaction: settings, one statement, checks, and the end of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg import AsyncConnection, AsyncRawCursor
+
+from agent.sandbox.rest.catalog import read_schema_cache
+from agent.sandbox.rest.errors import (
+    no_connection,
+    no_schema_cache,
+    not_singular,
+    pool_timeout,
+    too_many_affected,
+)
+from agent.sandbox.rest.pg_errors import from_postgres, unfiltered
+from agent.sandbox.rest.schema import SchemaCache
+from agent.sandbox.rest.statements import Statement
+
+Connection: TypeAlias = AsyncConnection[Any]
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """What happens between BEGIN and COMMIT.
+
+    `settings` are applied in order, the role among them. `singular` and `max_affected` roll back unless
+    the statement met exactly one row, or not more than so many.
+    """
+
+    statement: Statement
+    settings: Sequence[tuple[str, str]]
+    authenticated: bool
+    read_only: bool = False
+    isolation: str = "read committed"
+    singular: bool = False
+    max_affected: int | None = None
+    safeupdate: bool = False
+    explains: bool = False
+    rolls_back: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """The row a statement returned."""
+
+    total: int | None
+    count: int
+    location: Sequence[str] | None
+    body: str
+    headers: str | None
+    status: str | None
+    inserted: int | None
+
+
+class Database:
+    """At most `pool_size` connections at a time, each opened for one transaction.
+
+    Nothing lingers: once the last request has ended the database can be dropped.
+    """
+
+    def __init__(self, dsn: str, *, pool_size: int, pool_timeout_s: float) -> None:
+        self._dsn = dsn
+        self._pool_timeout_s = pool_timeout_s
+        self._free = asyncio.Semaphore(pool_size)
+
+    async def read_schema_cache(self, schemas: Sequence[str]) -> SchemaCache:
+        """Read the schema cache.
+
+        Raises:
+            ApiError: PGRST000 or PGRST002.
+        """
+        async with self._connection() as connection:
+            try:
+                return await read_schema_cache(connection, schemas)
+            except psycopg.Error as error:
+                raise no_schema_cache() from error
+
+    async def run(self, work: Transaction) -> Result:
+        """Run a transaction and commit it. If the connection breaks at the commit, nobody knows.
+
+        Raises:
+            ApiError: what PostgreSQL refused, or a check; the transaction is rolled back.
+        """
+        async with self._connection() as connection:
+            try:
+                return await _run(connection, work)
+            except psycopg.Error as error:
+                raise from_postgres(error, authenticated=work.authenticated) from error
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        try:
+            await asyncio.wait_for(self._free.acquire(), self._pool_timeout_s)
+        except TimeoutError as error:
+            raise pool_timeout() from error
+        try:
+            connection = await _connect(self._dsn)
+            try:
+                yield connection
+            finally:
+                await connection.close()
+        finally:
+            self._free.release()
+
+
+async def _connect(dsn: str) -> Connection:
+    try:
+        return await AsyncConnection.connect(dsn, autocommit=True, cursor_factory=AsyncRawCursor)
+    except psycopg.OperationalError as error:
+        raise no_connection(str(error)) from error
+
+
+async def _run(connection: Connection, work: Transaction) -> Result:
+    access = "READ ONLY" if work.read_only else "READ WRITE"
+    await connection.execute(f"BEGIN ISOLATION LEVEL {work.isolation.upper()} {access}".encode())
+    names = ", ".join(f"set_config(${i * 2 + 1}, ${i * 2 + 2}, true)" for i in range(len(work.settings)))
+    await connection.execute(
+        f"SELECT {names}".encode(), [text for setting in work.settings for text in setting]
+    )
+    if work.safeupdate and work.statement.unfiltered:
+        raise unfiltered(work.statement.unfiltered)
+    cursor = await connection.execute(work.statement.text.encode(), work.statement.parameters)
+    row = await cursor.fetchone()
+    result = Result(*row) if row else Result(0, 0, None, "", None, None, None)
+    if work.singular and result.count != 1:
+        raise not_singular(result.count)
+    if work.max_affected is not None and result.count > work.max_affected:
+        raise too_many_affected(result.count)
+    if work.explains and work.statement.explain:
+        result = await _estimated(connection, work.statement.explain, work.statement.parameters, result)
+    if work.rolls_back:
+        await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    await connection.execute("ROLLBACK" if work.rolls_back else "COMMIT")
+    return result
+
+
+async def _estimated(
+    connection: Connection, explain: str, parameters: Sequence[str], result: Result
+) -> Result:
+    row = await (await connection.execute(explain.encode(), parameters)).fetchone()
+    rows: int = row[0][0]["Plan"]["Plan Rows"] if row else 0
+    return replace(result, total=max(rows, result.total or 0))
