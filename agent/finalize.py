@@ -6,16 +6,21 @@ again arrives at the same end: one commit, proven, recorded once.
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from agent import artifact, publication
-from agent.errors import AgentError
+from agent.errors import AgentError, Interrupted
+from agent.hashes import HashMemory
 from agent.job import Job
-from agent.journal import HashMemory
+from agent.journal import Journal, Lock
 from agent.log import get_logger
 from agent.plan import plan
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent.config import Config
     from agent.hub.files import Stored
     from agent.hub.repo import Repo, RepoState
@@ -37,24 +42,37 @@ def finalize(config: Config, outcome: Outcome, patience: Patience, *, dry_run: b
     Raises:
         AgentError: with code, exit code and hint; the row says so too, unless a rerun can mend it.
     """
-    story = Finalize(config, outcome, patience)
-    try:
-        story.run(dry_run=dry_run)
-    except Exception as error:
-        if not dry_run:
-            story.settle(error)
-        raise
-    finally:
-        story.job.close()
+    journal = Journal(_folder_of(config))
+    with nullcontext() if dry_run else Lock(journal.folder, patience):
+        story = Finalize(config, outcome, patience, journal)
+        try:
+            story.run(dry_run=dry_run)
+        except Interrupted as stop:
+            if not dry_run:
+                journal.note("interrupted", because=str(stop), steps=outcome.steps)
+                story.job.interrupt(stop)
+            raise
+        except Exception as error:
+            if not dry_run:
+                story.settle(error)
+            raise
+        finally:
+            story.job.close()
+
+
+def _folder_of(config: Config) -> Path:
+    """The job's folder; a job without a name is known by what it publishes."""
+    unnamed = hashlib.sha256(str(config.output_dir.absolute()).encode("utf-8", "surrogateescape"))
+    return config.state_dir / str(config.job_id or f"unnamed-{unnamed.hexdigest()[:12]}")
 
 
 class Finalize:
     """One finalize; its methods are the numbered steps of the design, in order."""
 
-    def __init__(self, config: Config, outcome: Outcome, patience: Patience) -> None:
-        self.config, self.outcome, self.patience = config, outcome, patience
+    def __init__(self, config: Config, outcome: Outcome, patience: Patience, journal: Journal) -> None:
+        self.config, self.outcome, self.patience, self.journal = config, outcome, patience, journal
         self.memory = HashMemory(config.state_dir / "hashes.json")
-        self.job = Job(config, outcome, patience)
+        self.job = Job(config, outcome, patience, journal)
         self.sha256s: dict[str, str] = {}
         self.identity: publication.Identity | None = None
         self.commit_oid: str | None = None
@@ -63,6 +81,9 @@ class Finalize:
 
     def run(self, *, dry_run: bool) -> None:
         """Tell the whole story once."""
+        if not dry_run:
+            self.journal.note("started", output_dir=str(self.config.output_dir))
+            self.job.deliver()
         with self.outcome.step("artifact"):
             self.take_stock()
         with self.outcome.step("row"):
@@ -154,6 +175,7 @@ class Finalize:
         self.outcome.uploaded_bytes, self.sent = delivery.sent_bytes, list(delivery.stored)
         self.draft.remember(self.sent, self.memory)
         self._identify({one.path: one.sha256 for one in self.sent} | self.draft.raw_sha256s)
+        self.journal.note("content_uploaded", bytes=delivery.sent_bytes)
 
     def commit(self) -> None:
         """7. Commit: one, replacing the model. If we die here, readers see the old tree or the new one."""
@@ -178,6 +200,7 @@ class Finalize:
             message=publication.message(self.config, self.training, self.identity),
             is_model_file=artifact.is_model_family,
         )
+        self.journal.note("committed", commit=self.commit_oid, repo_id=self.repo.repo_id)
 
     def verify(self) -> None:
         """8. Verify: only what passes here may be called published.
@@ -210,6 +233,7 @@ class Finalize:
         self.outcome.published, self.outcome.model_url = True, self.repo.url
         self.outcome.files = len(sent) + len(self.made)
         self.outcome.size_bytes = sum(one.size_bytes for one in [*sent, *self.made])
+        self.journal.note("verified", commit=self.commit_oid, files=self.outcome.files)
         get_logger().info("proven", commit=self.commit_oid, files=self.outcome.files)
 
     def record(self, *, model_url: str | None, note: str | None) -> None:
@@ -259,6 +283,7 @@ class Finalize:
 
     def settle(self, error: Exception) -> None:
         """Let the row say what went wrong, and where the model is."""
+        self.journal.note("failed", code=getattr(error, "code", "bug"), because=str(error))
         if self.outcome.published:
             where = f"The model is published all the same: {self.outcome.model_url}"
         elif self.outcome.files:

@@ -1,59 +1,19 @@
-"""Durable hints: small JSON documents that save work and are never trusted for truth.
-
-Written as a temporary file in the same folder, flushed to disk, renamed, and the folder flushed:
-after a crash a reader finds the old document or the new one. Losing one costs time only.
-"""
+"""Remembered hashes: an unchanged file is not read again. Losing them costs time only."""
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 import time
 from dataclasses import astuple, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from agent.durable import read_document, write_durably
 from agent.log import get_logger
-from agent.parse import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 RACY_NS = 2_000_000_000  # a file younger than this when it was hashed may change without its stamp changing
-
-
-def write_durably(path: Path, document: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-    """Replace the JSON document at `path` in one step that survives a crash.
-
-    Raises:
-        OSError: the folder cannot be written; the old document is untouched.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(document, stream, indent=1, allow_nan=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def read_document(path: Path) -> dict[str, Any]:
-    """Return the JSON object at `path`, or an empty one when it is missing or damaged."""
-    try:
-        document = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any
 
-from agent.errors import AgentError, JobRefusedError, JobUnreachableError
-from agent.jobs import PUBLISH, RUNNING, Heartbeat, JobStore, LocalStore, Row, refusal
+from agent.errors import AgentError, Interrupted, JobRefusedError, JobUnreachableError
+from agent.jobs import PUBLISH, RUNNING, Heartbeat, JobStore, LocalStore, Row, clean_message, refusal
 from agent.log import get_logger
 
 if TYPE_CHECKING:
@@ -13,8 +15,11 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from agent.config import Config
+    from agent.journal import Journal
     from agent.outcome import Outcome
     from agent.retry import Patience
+
+_LAST_WORDS_S = 1.2  # of the two seconds a signal leaves
 
 
 class Job:
@@ -24,12 +29,31 @@ class Job:
     asked again when the proof is there. Only a row that says no (cancelled, training failed) stops us.
     """
 
-    def __init__(self, config: Config, outcome: Outcome, patience: Patience) -> None:
-        self._config, self._outcome, self._patience = config, outcome, patience
+    def __init__(self, config: Config, outcome: Outcome, patience: Patience, journal: Journal) -> None:
+        self._config, self._outcome, self._patience, self._journal = config, outcome, patience, journal
         self._store: JobStore | None = self._open(config.job_id) if config.job_id else None
         self._row: Row | None = None
         self._heartbeat = Heartbeat(None)
         outcome.job_id = str(config.job_id) if config.job_id else None
+
+    def deliver(self) -> None:
+        """Tell the row what an earlier run could not; a row that says no has the last word."""
+        letter = self._journal.outbox
+        if letter is None or self._store is None or letter.get("job_id") != str(self._config.job_id):
+            return
+        try:
+            self._store.read()  # asked a few times only: a database that is still down delays nothing
+            row = self._tell(self._store, letter)
+        except JobUnreachableError as error:
+            get_logger().warning("the job row still waits for what happened before", because=error.message)
+            return
+        except JobRefusedError as error:
+            get_logger().warning("the job row does not take what happened before", because=error.message)
+            self._journal.note("record_rejected", because=error.message)
+        else:
+            get_logger().info("told the job row what happened before", status=row.status)
+            self._journal.note("recorded", status=row.status)
+        self._journal.post(None)
 
     def look(self) -> None:
         """Read the row.
@@ -72,8 +96,24 @@ class Job:
             JobUnreachableError: its database does not answer.
         """
         self._store = self._store or self._open(job_id)
-        self._outcome.job_status = None  # until the answer is there nobody knows what the row says
-        self._note(self._store.complete(model_url=model_url, note=note))
+        letter = {"kind": "complete", "job_id": str(job_id), "model_url": model_url, "note": note}
+        self._note(self._send(self._store, letter))
+
+    def interrupt(self, stop: Interrupted) -> None:
+        """Try once, for a moment, to let the row say that a rerun continues."""
+        if self._store is None or self._row is None or self._row.status != RUNNING:
+            return
+        store, rows = self._store, []
+
+        def tell() -> None:
+            with contextlib.suppress(Exception):  # one attempt; whatever it meets, the process is leaving
+                rows.append(store.beat(f"{stop}; run finalize again, it continues where it stopped"))
+
+        attempt = threading.Thread(target=tell, name="last words", daemon=True)
+        attempt.start()
+        attempt.join(_LAST_WORDS_S)
+        if rows:
+            self._outcome.job_status = rows[0].status
 
     def settle(self, error: Exception, *, job_id: UUID | None, where: str) -> None:
         """Let the row say why this ended, unless a rerun mends it; never over a cancelled or completed row.
@@ -91,9 +131,9 @@ class Job:
             message = f"{error.code}: {error.message} {error.hint} {where}"
         else:
             message = f"bug: {type(error).__name__}: {error} {where}"
-        self._outcome.job_status = None
+        letter = {"kind": "fail", "job_id": self._outcome.job_id, "message": clean_message(message)}
         try:
-            self._outcome.job_status = self._store.fail(message=message, stage=PUBLISH).status
+            self._outcome.job_status = self._send(self._store, letter).status
         except AgentError as second:
             get_logger().error("the failure could not be recorded in the job row", because=second.message)
 
@@ -101,6 +141,26 @@ class Job:
         """Let go of the store."""
         if self._store:
             self._store.close()
+
+    def _send(self, store: JobStore, letter: dict[str, Any]) -> Row:
+        """Tell the row, so that what cannot be told now is told by the next run."""
+        self._outcome.job_status = None  # until the answer is there nobody knows what the row says
+        self._journal.post(letter)
+        try:
+            row = self._tell(store, letter)
+        except JobRefusedError as error:
+            self._journal.note("record_rejected", because=error.message)
+            self._journal.post(None)
+            raise
+        self._journal.note("recorded", status=row.status)
+        self._journal.post(None)
+        return row
+
+    @staticmethod
+    def _tell(store: JobStore, letter: dict[str, Any]) -> Row:
+        if letter["kind"] == "complete":
+            return store.complete(model_url=letter["model_url"], note=letter["note"])
+        return store.fail(message=letter["message"], stage=PUBLISH)
 
     def _try(self, ask: Callable[[], Row]) -> None:
         self._row = self._outcome.job_status = None

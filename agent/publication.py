@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from agent.artifact import Inventory, LocalFile, Training
     from agent.config import Config
+    from agent.hashes import HashMemory
     from agent.hub.repo import Commit, Repo, RepoState
-    from agent.journal import HashMemory
 
 README, ADAPTER_CONFIG = "README.md", "adapter_config.json"
 _LIBRARIES = ("huggingface_hub", "hf_xet")

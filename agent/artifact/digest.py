@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agent.artifact.inventory import LocalFile
-    from agent.journal import HashMemory
+    from agent.hashes import HashMemory
 
 HASH_THREADS = 2
 

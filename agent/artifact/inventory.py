@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.artifact import names
 from agent.errors import ArtifactError
-from agent.journal import Stamp
+from agent.hashes import Stamp
 from agent.parse import parse_json
 
 if TYPE_CHECKING:

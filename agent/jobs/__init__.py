@@ -2,7 +2,7 @@
 
 from agent.jobs.heartbeat import Heartbeat
 from agent.jobs.local import LocalStore
-from agent.jobs.row import CANCELLED, COMPLETED, PUBLISH, RUNNING, JobStore, Row, refusal
+from agent.jobs.row import CANCELLED, COMPLETED, PUBLISH, RUNNING, JobStore, Row, clean_message, refusal
 
 __all__ = [
     "CANCELLED",
@@ -13,5 +13,6 @@ __all__ = [
     "JobStore",
     "LocalStore",
     "Row",
+    "clean_message",
     "refusal",
 ]

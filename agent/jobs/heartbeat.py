@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent.jobs.row import JobStore, Row
 
 INTERVAL_S = 30.0  # twice in the minute after which a silent job may be taken for lost
-_GRACE_S = 1.0
+_GRACE_S = 0.2  # a signal leaves two seconds for everything
 
 
 class Heartbeat:

@@ -7,9 +7,9 @@ from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from agent.durable import write_durably
 from agent.errors import JobRefusedError
 from agent.jobs.row import COMPLETED, FAILED, RUNNING, Row, clean_message, refusal
-from agent.journal import write_durably
 from agent.parse import parse_json
 
 if TYPE_CHECKING:
@@ -52,14 +52,23 @@ class LocalStore:
                 return row
             begun = row.started_at or self._now()
             return self._write(
-                replace(row, status=RUNNING, error_message=None, failure_stage=None, started_at=begun)
+                replace(
+                    row,
+                    status=RUNNING,
+                    error_message=None,
+                    failure_stage=None,
+                    result_note=None,
+                    started_at=begun,
+                )
             )
 
-    def beat(self) -> Row:
+    def beat(self, note: str | None = None) -> Row:
         """Move updated_at of a running job."""
         with self._lock:
             row = self.read()
-            return self._write(row) if row.status == RUNNING else row
+            if row.status != RUNNING:
+                return row
+            return self._write(replace(row, result_note=note or row.result_note))
 
     def complete(self, *, model_url: str | None, note: str | None) -> Row:
         """Set `completed` with progress 100; a completed row may still gain the model's address, once."""

@@ -59,8 +59,8 @@ class JobStore(Protocol):
         """Say that the work goes on."""
         ...
 
-    def beat(self) -> Row:
-        """Say that we are alive; asked once, never again: the next beat is the retry."""
+    def beat(self, note: str | None = None) -> Row:
+        """Say that we are alive, or what happens now; asked once, never again: the next beat is the retry."""
         ...
 
     def complete(self, *, model_url: str | None, note: str | None) -> Row:

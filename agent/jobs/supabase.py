@@ -101,13 +101,16 @@ class SupabaseStore:
             changes["started_at"] = self._now()
         if row.status == FAILED:
             changes |= {"error_message": None, "failure_stage": None}
+        if row.result_note is not None:
+            changes["result_note"] = None
         return self._set(changes, self._shape.may_move, ROW_LOOK) or self._read(ROW_LOOK)
 
-    def beat(self) -> Row:
+    def beat(self, note: str | None = None) -> Row:
         """Move the heartbeat of a running job."""
         if self._seen is None:
             self._read(None)  # the shape of the table decides what a beat looks like
-        return self._set({"status": RUNNING}, f"status.eq.{RUNNING}", None) or self._read(None)
+        changes = {"status": RUNNING} | ({"result_note": clean_message(note)} if note else {})
+        return self._set(changes, f"status.eq.{RUNNING}", None) or self._read(None)
 
     def complete(self, *, model_url: str | None, note: str | None) -> Row:
         """Set `completed` with progress 100 and the model's address, and read it back."""

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from agent.durable import read_document, write_durably
 from agent.errors import Interrupted
-from agent.journal import RACY_NS, HashMemory, Stamp, read_document, write_durably
+from agent.hashes import RACY_NS, HashMemory, Stamp
 
 SECOND_NS = 1_000_000_000
 

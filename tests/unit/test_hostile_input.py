@@ -18,10 +18,11 @@ from agent import log
 from agent.artifact import Training, read_training, take_stock
 from agent.card import Facts, publish_card, read_metadata
 from agent.config import load
+from agent.durable import write_durably
 from agent.errors import AgentError, ArtifactError, ConfigError, Interrupted, JobRefusedError
+from agent.hashes import HashMemory
 from agent.hub.repo import Commit
 from agent.jobs import LocalStore
-from agent.journal import HashMemory, write_durably
 from agent.publication import Identity, message
 
 FACTS = Facts("ada/m", "https://huggingface.co", "full", "sft", None, None, "j", "job-1")

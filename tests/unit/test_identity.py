@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 from agent.artifact import Training, content_id, digest, finalize_id, local_job_id, take_stock
 from agent.config import load
 from agent.errors import ArtifactError
+from agent.hashes import HashMemory, Stamp
 from agent.hub.files import Message, Piece
 from agent.hub.repo import Commit, RepoState
-from agent.journal import HashMemory, Stamp
 from agent.publication import (
     Identity,
     _public_name,

@@ -8,7 +8,7 @@ import pytest
 
 from agent.artifact import take_stock
 from agent.errors import ArtifactError
-from agent.journal import Stamp
+from agent.hashes import Stamp
 
 ADAPTER = [
     "README.md",

@@ -14,12 +14,13 @@ from agent import finalize as story
 from agent.errors import AgentError, Interrupted
 from agent.jobs import heartbeat
 from agent.jobs.connection import Connection
-from agent.jobs.supabase import SupabaseStore
+from agent.jobs.supabase import _HARDENED, SupabaseStore
 from agent.outcome import Outcome
 from agent.sandbox.loopback import Fault
 from agent.sandbox.rest import Rest, misfortunes
 
 TABLE = "/rest/v1/local_training_jobs"
+INTERRUPTED = "stopped by SIGTERM; run finalize again, it continues where it stopped"
 
 
 def told(pod, folder, **environ):
@@ -318,6 +319,10 @@ def test_a_database_nobody_set_up_is_refused_before_anything_happens(bad, app, p
     assert (hub.requests, app.rest.requests) == ([], [])
 
 
+ANOTHER = dict.fromkeys(_HARDENED.columns) | {
+    "id": "00000000-0000-4000-8000-000000000000",
+    "status": "running",
+}
 TRANSIENT = {
     "503 at once": misfortunes.schema_reload,
     "429": partial(misfortunes.rate_limited, 7),
@@ -326,7 +331,8 @@ TRANSIENT = {
     "200 with HTML": misfortunes.html_200,
     "200 with an object": partial(Fault, "status", status=200, body="{}"),
     "200 with a list": partial(Fault, "status", status=200, body="[1]"),
-    "200 with another row": partial(Fault, "status", status=200, body='[{"id":"x","status":"completed"}]'),
+    "200 with another row": partial(Fault, "status", status=200, body=json.dumps(ANOTHER)),
+    "200 with another list": partial(Fault, "status", status=200, body=json.dumps([ANOTHER])),
     "500 by a lock": partial(Fault, "status", status=500, body='{"code":"55P03","message":"lock timeout"}'),
     "truncated": partial(Fault, "truncated"),
     "reset": partial(Fault, "reset"),
@@ -385,10 +391,10 @@ def test_when_every_answer_to_the_last_word_is_lost_nothing_is_claimed(lost, app
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_signal_during_the_last_word_claims_nothing_about_the_row(
+def test_a_signal_during_the_last_word_claims_nothing_that_is_not_so(
     moment, app, pod, hub, trained, monkeypatch
 ):
-    """Whether the update had arrived or not: the status is said to be unknown."""
+    """Whether the update had arrived or not is asked once more; the next run continues."""
     job, update = app.add_job(), Connection.update
 
     def interrupted(self, changes, *args, **kwargs):
@@ -403,9 +409,16 @@ def test_a_signal_during_the_last_word_claims_nothing_about_the_row(
     outcome = Outcome()
     with pytest.raises(Interrupted):
         pod.finalize(trained("sft_lora"), outcome, **app.environ(job))
-    assert outcome.as_json()["job"] == {"id": job.id, "status": None}
+    status = {"before": "running", "after": "completed"}[moment]
+    assert outcome.as_json()["job"] == {"id": job.id, "status": status}
     assert outcome.published
-    assert app.row(job.id)["status"] == {"before": "running", "after": "completed"}[moment]
+    row = app.row(job.id)
+    assert row["status"] == status
+    assert row["result_note"] == {"before": f"{INTERRUPTED}", "after": None}[moment]
+    monkeypatch.undo()
+    code, answer = told(pod, trained("sft_lora", "again"), **app.environ(job))
+    assert assert_true(app, job, hub, code, answer)["result_note"] is None
+    assert code == 0
 
 
 def test_a_lost_answer_to_the_last_word_is_found_by_reading(app, pod, hub, trained):

@@ -11,7 +11,10 @@ from agent.sandbox.loopback import Fault
 from tests.conftest import ROOT
 
 JOB_TOKEN = "PlantedTokenOfTheJob-0123456789_abcdefghijk"
-ECHO = '{"code":"XX000","message":"refused %s","details":"Failing row contains (%s)","hint":"%s"}'
+OTHER_ROW = "TokenOfAnotherRowThatNobodyToldUs"
+ECHO = (
+    '{"code":"23514","message":"no %s","details":"Failing row contains (%s, ' + OTHER_ROW + ')","hint":"%s"}'
+)
 
 
 def quiet(app, job):
@@ -49,7 +52,7 @@ SCENES = {quiet: 0, wrong_token: 15, echoing_refusal: 15, silent: 76, bug: 70}
 def test_no_secret_of_the_row_is_ever_shown(scene, style, app, pod, hub, trained, tmp_path):
     job = app.add_job(token=JOB_TOKEN)
     more = app.environ(job) | scene(app, job)
-    secrets = [JOB_TOKEN, app.rest.anon_key, app.rest.service_key, app.rest.anon_key.split(".")[1]]
+    secrets = [JOB_TOKEN, OTHER_ROW, app.rest.anon_key, app.rest.service_key, app.rest.anon_key.split(".")[1]]
     if patch := more.pop("sitecustomize", None):
         (tmp_path / "broken").mkdir()
         (tmp_path / "broken" / "sitecustomize.py").write_text(patch)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.database_config import JobDatabase
+from agent.durable import write_durably
 from agent.errors import JobRefusedError
 from agent.jobs import LocalStore
 from agent.jobs.supabase import NOT_PUBLISHED, SupabaseStore
-from agent.journal import write_durably
 from agent.parse import parse_json
 from agent.retry import Patience
 from tests.conftest import Clock
@@ -44,7 +44,9 @@ def place(request, tmp_path):
 
         def put(**columns):
             path.parent.mkdir(exist_ok=True)
-            write_durably(path, {"id": JOB, "status": "running", "progress": 0.0, "updated_at": BEFORE} | columns)
+            write_durably(
+                path, {"id": JOB, "status": "running", "progress": 0.0, "updated_at": BEFORE} | columns
+            )
 
         put()
         yield Place(lambda: LocalStore(path.parent, JOB), put, lambda: dict(parse_json(path.read_bytes())))

@@ -1,0 +1,139 @@
+"""The account of one job on this volume: what was done, what is still to be told, and who is at it.
+
+Everything here is a hint or a record. A journal that is lost, damaged or cannot be written costs time,
+never truth: the Hub and the row are asked again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from agent.durable import append_durably, read_document, write_durably
+from agent.log import get_logger, redact
+from agent.parse import parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+
+    from agent.retry import Patience
+
+VERSION = 1
+_ASK_EVERY_S = 1.0
+
+
+def _utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Journal:
+    """The folder of one job below AGENT_STATE_DIR: `journal.json`, `audit.jsonl` and `lock`.
+
+    Args:
+        folder: where; made when something is first written.
+        now: the time as ISO 8601.
+    """
+
+    def __init__(self, folder: Path, now: Callable[[], str] = _utc) -> None:
+        self.folder = folder
+        self._now = now
+        self._document = read_document(folder / "journal.json")
+        if self._document.get("version") != VERSION:
+            self._document = {}
+        self._writable = True
+
+    @property
+    def outbox(self) -> dict[str, Any] | None:
+        """What the row was to be told and perhaps was not; None when all was delivered, or it is damaged."""
+        found = self._document.get("outbox")
+        if not isinstance(found, dict) or found.get("seal") != _seal(found.get("letter")):
+            return None
+        letter: dict[str, Any] = found["letter"]
+        return letter
+
+    def post(self, letter: dict[str, Any] | None) -> None:
+        """Put what the row is to be told into the outbox before it is sent; None when it has arrived."""
+        self.keep(outbox={"letter": letter, "seal": _seal(letter)} if letter else None)
+
+    def keep(self, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON holds
+        """Write facts into the document; None takes one out."""
+        document = {**self._document, **facts, "version": VERSION}
+        document = {name: value for name, value in document.items() if value is not None}
+        if document == self._document:
+            return
+        self._document = document
+        self._write(lambda: write_durably(self.folder / "journal.json", _without_secrets(document)))
+
+    def note(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON holds
+        """Add a line to the audit trail."""
+        entry = {"time": self._now(), "pid": os.getpid(), "event": event, **facts}
+        self._write(lambda: append_durably(self.folder / "audit.jsonl", _without_secrets(entry)))
+
+    def _write(self, write: Callable[[], None]) -> None:
+        if not self._writable:
+            return
+        try:
+            write()
+        except (OSError, ValueError) as error:
+            self._writable = False  # said once; a full disk is not asked at every step
+            get_logger().warning("the journal cannot be written; going on without", because=str(error))
+
+
+def _seal(letter: object) -> str:
+    """A checksum: what is told to the row must be what was meant, to the last bit."""
+    return hashlib.sha256(json.dumps(letter, sort_keys=True).encode()).hexdigest()
+
+
+def _without_secrets(document: dict[str, Any]) -> dict[str, Any]:
+    cleaned: dict[str, Any] = parse_json(redact(json.dumps(document, allow_nan=False)))
+    return cleaned
+
+
+class Lock:
+    """One finalizer at a time on one volume; the next one waits inside `with` until this one ends.
+
+    The kernel holds it and lets go when the holder dies, however it dies. On a file system that knows no
+    locks, or when the patience ends, work goes on without: two finalizers of one job still make one
+    commit and one completed row, the second only does more work for it.
+    """
+
+    def __init__(self, folder: Path, patience: Patience) -> None:
+        self._path, self._patience = folder / "lock", patience
+        self._handle: int | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._wait(self._handle)
+        except OSError as error:
+            get_logger().warning("going on without a lock", because=str(error))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+
+    def _wait(self, handle: int) -> None:
+        waiting = False
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not waiting:
+                    get_logger().info("waiting for another finalize of this job", lock=str(self._path))
+                    waiting = True
+                if self._patience.left_s() <= _ASK_EVERY_S:
+                    raise
+                self._patience.sleep(_ASK_EVERY_S)
+            else:
+                self._patience.progress()
+                return
