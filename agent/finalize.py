@@ -150,8 +150,7 @@ class Finalize:
         self.repo.check_visibility(self.state, private=self.config.private)
         newest = max(file.stamp.mtime_ns for file in self.stock.files)
         if publication.may_be_published(self.state, self.config.job_id, newest):
-            with self.stock.reading():
-                self.sha256s = artifact.digest(self.stock.files, self.memory)
+            self.sha256s = self._digest()
             self._identify(self.sha256s)
         if self.commit_oid:
             get_logger().info("already published", commit=self.commit_oid)
@@ -229,6 +228,7 @@ class Finalize:
             is_model_file=artifact.is_model_family,
             xet_hash_of=lambda path: self.draft.xet_hash(path, self.memory),
         )
+        self.patience.progress()
         self.memory.save()
         self.outcome.published, self.outcome.model_url = True, self.repo.url
         self.outcome.files = len(sent) + len(self.made)
@@ -274,9 +274,7 @@ class Finalize:
             self.plan(None, None)
             return
         if self.config.job_id is None:
-            with self.stock.reading():
-                sha256s = artifact.digest(self.stock.files, self.memory)
-            self.identity = publication.identify(self.config, self.config.repo_name or "", sha256s)
+            self.identity = publication.identify(self.config, self.config.repo_name or "", self._digest())
             self.memory.save()
         self.record(model_url=None, note=f"HF_TOKEN was not set; the model is only in {self.stock.root}")
         self.outcome.result = "skipped"
@@ -291,6 +289,13 @@ class Finalize:
         else:
             where = f"The output folder is {self.config.output_dir}."
         self.job.settle(error, job_id=self.identity.job_id if self.identity else None, where=where)
+
+    def _digest(self) -> dict[str, str]:
+        """Hash every file; on a slow volume this takes longer than a silent server may."""
+        with self.stock.reading():
+            sha256s = artifact.digest(self.stock.files, self.memory)
+        self.patience.progress()
+        return sha256s
 
     def _identify(self, sha256s: dict[str, str]) -> None:
         self.identity = publication.identify(self.config, self.repo.repo_id, sha256s)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from agent.outcome import Outcome
     from agent.sandbox.hub import Hub
@@ -86,7 +86,9 @@ class Pod:
         finalize(config, outcome, patience)
         return outcome
 
-    def command(self, folder: Path, *args: str, **more: str) -> subprocess.Popen[str]:
+    def command(
+        self, folder: Path, *args: str, preexec_fn: Callable[[], None] | None = None, **more: str
+    ) -> subprocess.Popen[str]:
         """Start the command line as a pod's entrypoint would."""
         environ = {"PATH": os.environ["PATH"], "HOME": str(self.state_dir), "PYTHONPATH": str(ROOT)}
         environ |= {name: os.environ[name] for name in os.environ if name.startswith("HF_XET_CLIENT_RETRY")}
@@ -96,6 +98,7 @@ class Pod:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=preexec_fn,  # noqa: PLW1509 - it only sets a limit
         )
 
     def row(self, job_id: str | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 
 from agent import __version__, log
 from agent.errors import AgentError, HubAuthError, HubRefusedError, HubUnreachableError
+from agent.pace import Pace
 from agent.retry import READ, Patience, Policy, RemoteFailure
 
 if TYPE_CHECKING:
@@ -27,25 +28,33 @@ T = TypeVar("T")
 
 LIBRARY = "training-completion-agent"
 # A commit may take the server a minute; the library's own session would wait for ever.
-TIMEOUT = httpx2.Timeout(120.0, connect=15.0)
+ANSWER_S, CONNECT_S = 120.0, 15.0
 NOT_FOUND = 404
 # How the library words what a server refused, where it raises a plain ValueError for it.
 _REFUSALS = ("Invalid metadata in README.md", "LFS batch API returned errors")
 _UNAUTHORIZED, _PAYMENT, _FORBIDDEN, _BAD_REQUEST = 401, 402, 403, 400
 
 
-def _session() -> httpx2.Client:
-    return httpx2.Client(follow_redirects=True, timeout=TIMEOUT)
+def _sessions(patience: Patience) -> Callable[[], httpx2.Client]:
+    """Sessions for the library that end with our patience: its own retries know nothing of it."""
+
+    def check(request: httpx2.Request) -> None:
+        if patience.left_s() <= 0:
+            raise RemoteFailure(f"out of patience before {request.method} {request.url.path}", status=None)
+
+    timeout = httpx2.Timeout(min(ANSWER_S, patience.stall_s), connect=min(CONNECT_S, patience.stall_s))
+    return lambda: httpx2.Client(follow_redirects=True, timeout=timeout, event_hooks={"request": [check]})
 
 
 class HubClient:
-    """One Hub, one token, one patience."""
+    """One Hub, one token, one patience, one pace."""
 
     def __init__(self, *, endpoint: str, token: str | None, patience: Patience) -> None:
-        set_client_factory(_session)
+        set_client_factory(_sessions(patience))
         log.adopt("huggingface_hub")
         self.endpoint = endpoint
         self.patience = patience
+        self.pace = Pace(patience.clock, patience.jitter)
         self.api = HfApi(endpoint=endpoint, token=token or False)
         self.headers: dict[str, str] = build_hf_headers(
             token=token or False, library_name=LIBRARY, library_version=__version__
@@ -86,7 +95,7 @@ class HubClient:
                     raise
                 raise failure from error
 
-        return self.patience.call(policy, attempt)
+        return self.patience.call(policy, attempt, self.pace)
 
     def get(self, path: str, **params: str) -> Any:  # noqa: ANN401 - whatever JSON holds
         """GET a JSON document of the API once; `path` is already quoted."""
@@ -171,6 +180,8 @@ class HubClient:
 
 def as_failure(error: Exception) -> RemoteFailure | None:
     """Read a library's exception as a failed call; None means that it is a bug of ours."""
+    if isinstance(error, RemoteFailure):
+        return error
     if isinstance(error, HfHubHTTPError):
         response = error.response
         words = error.server_message or response.headers.get("X-Error-Message") or response.reason_phrase

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from agent.log import adopt
 from agent.retry import RemoteFailure
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ class Connection:
         import httpx
         from supabase import ClientOptions, create_client
 
-        for library in ("httpx", "httpcore"):
-            adopt(library)
         self._http = httpx.Client(
             timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
             follow_redirects=False,

@@ -188,6 +188,15 @@ def test_a_cancel_after_the_row_was_read_is_never_overwritten(call, place, store
     assert place.look() == before
 
 
+def test_a_row_that_was_completed_when_it_was_read_is_read_again_at_the_end(place, store):
+    """Legacy apps cancel without looking: what was completed a while ago may be cancelled now."""
+    place.put(status="completed", progress=100.0, model_url=URL, completed_at=BEFORE)
+    assert store.start().status == "completed"
+    place.put(status="cancelled")
+    with pytest.raises(JobRefusedError, match="was cancelled"):
+        store.complete(model_url=URL, note=None)
+
+
 def test_failing_tells_what_and_where_and_can_be_mended(place, store):
     place.put(progress=42.5)
     store.start()
