@@ -7,6 +7,7 @@ again arrives at the same end: one commit, proven, recorded once.
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -107,14 +108,19 @@ class Finalize:
 
     def publish(self) -> None:
         """Steps 5 to 8: afterwards the model is on the Hub, proven."""
+        from agent.hub.commit import ContentGoneError
+
         if self.commit_oid is None:
             with self.outcome.step("repo"):
                 self.ensure_repo()
-            with self.outcome.step("content"):
-                self.send_content()
+            self.send_content()
         if self.commit_oid is None:
-            self.job.check()
-            with self.outcome.step("commit"):
+            try:
+                self.commit()
+            except ContentGoneError as error:
+                get_logger().warning("the Hub lost what was sent; sending again", because=error.message)
+                self.forget()
+                self.send_content()
                 self.commit()
         with self.outcome.step("verify"):
             self.verify()
@@ -169,9 +175,12 @@ class Finalize:
         """
         from agent.hub import content
 
-        with self.stock.reading():
-            delivery = content.deliver(self.repo, self.draft.pieces(), self.draft.later, self.sha256s)
-        self.outcome.uploaded_bytes, self.sent = delivery.sent_bytes, list(delivery.stored)
+        with self.outcome.step("content"), self.stock.reading():
+            delivery = content.deliver(
+                self.repo, self.draft.pieces(), self.draft.later, self.sha256s, self.forget
+            )
+        self.outcome.uploaded_bytes += delivery.sent_bytes
+        self.sent = list(delivery.stored)
         self.draft.remember(self.sent, self.memory)
         self._identify({one.path: one.sha256 for one in self.sent} | self.draft.raw_sha256s)
         self.journal.note("content_uploaded", bytes=delivery.sent_bytes)
@@ -181,24 +190,26 @@ class Finalize:
         from agent.hub.commit import replace_model
 
         assert self.identity
-        self.made = publication.make(
-            self.draft,
-            config=self.config,
-            training=self.training,
-            repo=self.repo,
-            identity=self.identity,
-            sent=self.sent,
-            head=self.head,
-            tree=self.tree,
-        )
-        self.commit_oid = replace_model(
-            self.repo,
-            head=self.head,
-            tree=self.tree,
-            stored=[*self.sent, *self.made],
-            message=publication.message(self.config, self.training, self.identity),
-            is_model_file=artifact.is_model_family,
-        )
+        self.job.check()
+        with self.outcome.step("commit"):
+            self.made = publication.make(
+                self.draft,
+                config=self.config,
+                training=self.training,
+                repo=self.repo,
+                identity=self.identity,
+                sent=self.sent,
+                head=self.head,
+                tree=self.tree,
+            )
+            self.commit_oid = replace_model(
+                self.repo,
+                head=self.head,
+                tree=self.tree,
+                stored=[*self.sent, *self.made],
+                message=publication.message(self.config, self.training, self.identity),
+                is_model_file=artifact.is_model_family,
+            )
         self.journal.note("committed", commit=self.commit_oid, repo_id=self.repo.repo_id)
 
     def verify(self) -> None:
@@ -289,6 +300,14 @@ class Finalize:
         else:
             where = f"The output folder is {self.config.output_dir}."
         self.job.settle(error, job_id=self.identity.job_id if self.identity else None, where=where)
+
+    def forget(self) -> None:
+        """Drop every hint about what the Hub's storage has: it turned out to be wrong."""
+        from agent.hub.environment import fresh_cache
+
+        fresh_cache(os.environ, self.config.state_dir)
+        self.memory.forget()
+        self.sha256s = {}
 
     def _digest(self) -> dict[str, str]:
         """Hash every file; on a slow volume this takes longer than a silent server may."""

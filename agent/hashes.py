@@ -71,6 +71,11 @@ class HashMemory:
         self._entries[str(source)] = entry | {kind: value}
         self._dirty = True
 
+    def forget(self) -> None:
+        """Remember nothing any more."""
+        self._entries = {}
+        self._dirty = True
+
     def save(self) -> None:
         """Write the memory down; when that fails, the next run reads the files again."""
         if not self._dirty:

@@ -19,8 +19,11 @@ from agent.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.pace import Pace
+
 T = TypeVar("T")
 
+OUT_OF_PATIENCE = "nothing moved for AGENT_STALL_S, or AGENT_DEADLINE_S is over"
 LONGEST_RETRY_AFTER_S = 120.0  # a server that asks for more is asked again sooner
 TOO_MANY_REQUESTS = 429
 _TRANSIENT_STATUS = {408, TOO_MANY_REQUESTS}
@@ -110,20 +113,43 @@ class Patience:
             left = min(left, self.started + self.deadline_s - self.clock())
         return left
 
-    def call(self, policy: Policy, attempt: Callable[[], T]) -> T:
+    def call(self, policy: Policy, attempt: Callable[[], T], pace: Pace | None = None) -> T:
         """Return what `attempt` returns, asking again while its failure is transient.
+
+        A 429 is progress, as every answer is: the server is well, and we are in its queue. Counted as
+        silence, a queue longer than `stall_s` would end in failures, and each rerun would join it at its
+        end. A server that never lets us in ends the call by the policy's attempts, or by the deadline.
+
+        Args:
+            policy: the schedule for this kind of call.
+            attempt: one attempt.
+            pace: of the server that is asked: each attempt waits for its turn.
 
         Raises:
             RemoteFailure: the last one, when it is permanent, attempts are used up, or the next
                 wait would outlast the patience.
         """
 
+        def paced() -> T:
+            try:
+                result = attempt()
+            except RemoteFailure as failure:
+                if failure.status == TOO_MANY_REQUESTS:
+                    self.progress()
+                    if pace:
+                        pace.refused(min(failure.retry_after_s or 0.0, LONGEST_RETRY_AFTER_S))
+                raise
+            if pace:
+                pace.passed()
+            return result
+
         def wait_s(state: tenacity.RetryCallState) -> float:
             longest = min(policy.longest_wait_s, policy.first_wait_s * 2.0 ** (state.attempt_number - 1))
             failure = state.outcome.exception() if state.outcome else None
             asked = failure.retry_after_s if isinstance(failure, RemoteFailure) else None
             jittered = longest * (0.5 + 0.5 * self.jitter())
-            return max(jittered, min(asked or 0.0, LONGEST_RETRY_AFTER_S))
+            turn_s = pace.turn_s() if pace else 0.0
+            return max(jittered, min(asked or 0.0, LONGEST_RETRY_AFTER_S), turn_s)
 
         def spent(state: tenacity.RetryCallState) -> bool:
             return state.attempt_number >= policy.attempts or state.upcoming_sleep >= self.left_s()
@@ -147,6 +173,20 @@ class Patience:
             before_sleep=announce,
             reraise=True,
         )
-        result = retrying(attempt)
+        if pace:
+            self._await_turn(pace)
+        result = retrying(paced)
         self.progress()
         return result
+
+    def _await_turn(self, pace: Pace) -> None:
+        """Wait until the next call may be sent, unless that outlasts the patience."""
+        wait_s = pace.turn_s()
+        if wait_s == 0.0:
+            return
+        if wait_s >= self.left_s():
+            raise RemoteFailure(
+                "no time is left to ask as slowly as the server wants", status=TOO_MANY_REQUESTS
+            )
+        get_logger().info("asking more slowly, as the server wants", wait_s=round(wait_s, 1))
+        self.sleep(wait_s)

@@ -124,11 +124,13 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     """An embedded Hub with a writer, a reader and an organisation."""
     from agent.sandbox.hub import Hub
 
-    shutil.rmtree(os.environ["HF_XET_CACHE"], ignore_errors=True)  # it is keyed by endpoint, ports come again
+    cache = os.environ["HF_XET_CACHE"]
+    shutil.rmtree(cache, ignore_errors=True)  # it is keyed by endpoint, ports come again
     with Hub(root=tmp_path / "hub") as running:
         running.add_user("ada", token=TOKEN, role="write", orgs={"lab": "write"})
         running.add_user("ada", token="hf_ReadOnlyTokenOfAda01234", role="read")
         yield running
+    os.environ["HF_XET_CACHE"] = cache
     from huggingface_hub import close_session
 
     close_session()

@@ -19,7 +19,7 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 from agent import __version__, log
 from agent.errors import AgentError, HubAuthError, HubRefusedError, HubUnreachableError
 from agent.pace import Pace
-from agent.retry import READ, Patience, Policy, RemoteFailure
+from agent.retry import OUT_OF_PATIENCE, READ, Patience, Policy, RemoteFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ def _sessions(patience: Patience) -> Callable[[], httpx2.Client]:
 
     def check(request: httpx2.Request) -> None:
         if patience.left_s() <= 0:
-            raise RemoteFailure(f"out of patience before {request.method} {request.url.path}", status=None)
+            raise RemoteFailure(f"{OUT_OF_PATIENCE}, before {request.method} {request.url.path}", status=None)
 
     timeout = httpx2.Timeout(min(ANSWER_S, patience.stall_s), connect=min(CONNECT_S, patience.stall_s))
     return lambda: httpx2.Client(follow_redirects=True, timeout=timeout, event_hooks={"request": [check]})

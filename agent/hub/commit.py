@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+from agent.errors import HubRefusedError
 from agent.hub.client import NOT_FOUND
 from agent.hub.files import MANIFEST
 from agent.log import get_logger
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from agent.hub.repo import Commit, Repo
 
 MOVED = 412
+_CONTENT_GONE = "file that does not exist"  # of the Hub's words about a commit whose content it lost
+
+
+class ContentGoneError(HubRefusedError):
+    """The Hub does not hold the content that the commit names; sent again, it may be committed."""
 
 
 def stale_paths(
@@ -67,6 +73,7 @@ def replace_model(
 
     Raises:
         HubUnreachableError: the outcome is unknown; the next run finds out.
+        ContentGoneError: the Hub lost content meanwhile; nothing changed.
         HubRefusedError, HubAuthError: the Hub said no; nothing changed.
     """
     known: tuple[Commit, Iterable[str]] | None = (head, tree)
@@ -96,7 +103,12 @@ def replace_model(
                 raise RemoteFailure("the branch moved while we were committing", status=None) from error
             raise
 
-    return repo.client.ask(COMMIT, f"commit to {repo.repo_id}", attempt)
+    try:
+        return repo.client.ask(COMMIT, f"commit to {repo.repo_id}", attempt)
+    except HubRefusedError as error:
+        if _CONTENT_GONE in error.message:
+            raise ContentGoneError(error.message, hint=error.hint) from error
+        raise
 
 
 def _send(

@@ -19,11 +19,12 @@ from agent.progress import meter
 from agent.retry import CONTENT, READ, RemoteFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.hub.repo import Repo
 
 _BATCH = 256  # files the Hub accepts in one preupload call
+_UNKNOWN_CONTENT = 400  # a shard names xorbs that only our cache remembers
 _XET_STRIKES = 2  # attempts in which xet moved no byte, after which LFS is tried
 
 
@@ -35,7 +36,13 @@ class Delivery:
     sent_bytes: int
 
 
-def deliver(repo: Repo, pieces: Sequence[Piece], later: Sequence[str], known: Mapping[str, str]) -> Delivery:
+def deliver(
+    repo: Repo,
+    pieces: Sequence[Piece],
+    later: Sequence[str],
+    known: Mapping[str, str],
+    forget: Callable[[], None],
+) -> Delivery:
     """Bring every piece's bytes to the Hub; nothing is visible to readers yet.
 
     Repeating it is safe: storage is addressed by content and keeps what it has.
@@ -45,6 +52,7 @@ def deliver(repo: Repo, pieces: Sequence[Piece], later: Sequence[str], known: Ma
         pieces: the files.
         later: paths of text files that are made only when the hashes are known.
         known: sha256 by path, where it is known already.
+        forget: drops what is remembered of earlier uploads, when storage turns out not to have it.
 
     Raises:
         HubRefusedError: the repo's .gitignore would silently drop one of the files.
@@ -57,7 +65,7 @@ def deliver(repo: Repo, pieces: Sequence[Piece], later: Sequence[str], known: Ma
     sent = 0
     if large:
         with meter("uploading", sum(piece.size_bytes for piece in large)) as shown:
-            uploaded, sent = _Sender(repo, large, known, shown).run()
+            uploaded, sent = _Sender(repo, large, known, shown, forget).run()
             stored += uploaded
     return Delivery(tuple(sorted(stored, key=lambda one: one.path)), sent)
 
@@ -106,9 +114,15 @@ class _Sender:
     """Sends large files by xet, and by plain LFS when xet is off or its host cannot be reached."""
 
     def __init__(
-        self, repo: Repo, pieces: Sequence[Piece], known: Mapping[str, str], shown: xet.Shown
+        self,
+        repo: Repo,
+        pieces: Sequence[Piece],
+        known: Mapping[str, str],
+        shown: xet.Shown,
+        forget: Callable[[], None],
     ) -> None:
         self._repo, self._pieces, self._known, self._shown = repo, pieces, known, shown
+        self._forget: Callable[[], None] | None = forget
         self._strikes = 0 if xet.available() else _XET_STRIKES
         self.sent_bytes = 0
 
@@ -127,6 +141,13 @@ class _Sender:
         try:
             found = upload.run([(piece.source, self._known.get(piece.path)) for piece in self._pieces])
         except RemoteFailure as failure:
+            if failure.status == _UNKNOWN_CONTENT and self._forget:
+                get_logger().warning(
+                    "storage lost what was sent earlier; sending again", because=failure.words
+                )
+                self._forget()
+                self._forget, self._known = None, {}
+                return self._by_xet()
             self._strikes = _XET_STRIKES if not failure.transient else self._strikes + 1
             if upload.sent_bytes and failure.transient:
                 self._strikes = 0

@@ -5,6 +5,7 @@ Source: both libraries freeze these variables when they are first imported.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,12 @@ def prepare(environ: MutableMapping[str, str], state_dir: Path) -> list[str]:
     for name, value in {**_XET, "HF_XET_CACHE": _cache(state_dir)}.items():
         environ[name] = environ.get(name) or value
     return warnings
+
+
+def fresh_cache(environ: MutableMapping[str, str], state_dir: Path) -> None:
+    """Let hf_xet begin with an empty cache of ours; a cache that somebody else keeps is left to them."""
+    shutil.rmtree(state_dir / "xet", ignore_errors=True)
+    environ["HF_XET_CACHE"] = _cache(state_dir)
 
 
 def _cache(state_dir: Path) -> str:

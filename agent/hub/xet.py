@@ -17,7 +17,7 @@ from urllib.parse import quote
 from huggingface_hub import constants
 
 from agent.errors import Interrupted
-from agent.retry import RemoteFailure
+from agent.retry import OUT_OF_PATIENCE, RemoteFailure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,7 +128,7 @@ def _hashes(info: Any) -> tuple[str, str]:  # noqa: ANN401 - hf_xet has no types
 
 def _as_failure(error: Exception, *, stalled: bool) -> RemoteFailure:
     if stalled:
-        return RemoteFailure("nothing moved for AGENT_STALL_S, or AGENT_DEADLINE_S is over", status=None)
+        return RemoteFailure(OUT_OF_PATIENCE, status=None)
     words = " ".join(str(error).split())
     # hf_xet tells the status in its text only: "… (404 Not Found), domain: …".
     status = re.search(r"\((\d{3}) [A-Z]", words)

@@ -475,9 +475,19 @@ def test_a_stranger_s_commit_in_between_is_kept(pod, hub, trained, monkeypatch):
     assert "old.gguf" not in hub.repo("ada/model").commits("main")[0].tree
 
 
-def test_a_forgotten_upload_is_never_called_published(pod, hub, trained):
+def test_an_upload_forgotten_before_the_commit_is_sent_again_in_the_same_run(pod, hub, trained):
+    folder = trained("sft_full")
+    fault = hub.faults.add(Fault("forget", match="POST /api/models/ada/model/commit", nth=0))
+    outcome = pod.finalize(folder)
+    assert fault.fired == 1
+    assert outcome.uploaded_bytes >= 2 * (folder / "model.safetensors").stat().st_size
+    assert hub.read("ada/model", "model.safetensors") == (folder / "model.safetensors").read_bytes()
+    assert len(commits(hub)) == 1
+
+
+def test_an_upload_that_is_always_forgotten_is_never_called_published(pod, hub, trained):
     fault = hub.faults.add(Fault("forget", match="POST /api/models/ada/model/commit"))
     with pytest.raises(HubRefusedError, match="does not exist"):
         pod.finalize(trained("sft_full"))
-    assert fault.fired == 1
+    assert fault.fired == 2
     assert commits(hub) == []

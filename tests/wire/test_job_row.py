@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent import finalize as story
 from agent.errors import AgentError, Interrupted
@@ -150,6 +151,24 @@ def test_a_bug_leaves_no_row_that_goes_on_running(app, pod, hub, trained, monkey
     row = app.row(job.id)
     assert (row["status"], row["failure_stage"]) == ("failed", "publish")
     assert row["error_message"].startswith("bug: ZeroDivisionError")
+
+
+def test_a_trigger_that_changes_what_was_written_is_not_believed(any_app, pod, hub, trained):
+    """Another program's trigger eats the reason of a failure: that is an error, not a recorded failure."""
+    job = any_app.add_job()
+    any_app.sql(
+        "create function eat() returns trigger language plpgsql as "
+        "$$ begin new.error_message := 'nothing to see'; return new; end $$"
+    )
+    any_app.sql(
+        "create trigger zz_eat before update on local_training_jobs for each row"
+        " when (new.status = 'failed') execute function eat()"
+    )
+    hub.faults.add(Fault("status", match="/commit/", status=403))
+    with capture_logs() as said:
+        code, answer = told(pod, trained("sft_lora"), **any_app.environ(job))
+    assert (code, answer["job"]["status"]) == (12, None)
+    assert "reads back differently" in str(said)
 
 
 def wrong_id(app, job):

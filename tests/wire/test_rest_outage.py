@@ -222,6 +222,14 @@ def test_more_requests_than_connections_wait_for_their_turn(cluster, database, c
     assert answers == [200] * 16
 
 
+def test_a_service_can_be_started_again(cluster, database, client):
+    rest = serving(cluster.dsn(database, "porter"), pool_size=1)
+    for _ in range(2):
+        with rest, ThreadPoolExecutor(4) as threads:
+            answers = list(threads.map(lambda _: client.get(f"{rest.endpoint}/notes").status_code, range(8)))
+        assert answers == [200] * 8
+
+
 def test_a_closed_service_leaves_no_session_behind(cluster, client):
     import psycopg
 

@@ -266,6 +266,49 @@ def test_what_may_not_be_read_cannot_come_back(spec):
     assert answer.json() == [{"id": 1, "email": "test@123.com"}]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers", "code"),
+    [
+        ("PATCH", "/a/b", "}", {"Content_Profile": "x", "Authorization": "Bearer a.b"}, "PGRST301"),
+        ("PATCH", "/a/b", "}", {"Content_Profile": "x"}, "PGRST125"),
+        ("PUT", "/fake?id=0&limit=-1", "}", {"Content_Profile": "x"}, "PGRST106"),
+        ("PUT", "/fake?id=0&limit=-1", "}", {}, "PGRST117"),
+        ("PATCH", "/fake?id=0&limit=-1", "}", {}, "PGRST100"),
+        ("PATCH", "/fake?limit=-1", "}", {}, "PGRST103"),
+        ("PATCH", "/fake", "}", {}, "PGRST102"),
+        (
+            "PATCH",
+            "/fake?x.id=eq.1",
+            '{"x": 1}',
+            {"Prefer": "handling=strict, x", "Accept": "x/y"},
+            "PGRST205",
+        ),
+        (
+            "PATCH",
+            "/items?x.id=eq.1",
+            '{"x": 1}',
+            {"Prefer": "handling=strict, x", "Accept": "x/y"},
+            "PGRST108",
+        ),
+        ("PATCH", "/items?y=eq.1", '{"x": 1}', {"Prefer": "handling=strict, x", "Accept": "x/y"}, "PGRST204"),
+        (
+            "PATCH",
+            "/items?y=eq.1",
+            '{"id": 1}',
+            {"Prefer": "handling=strict, x", "Accept": "x/y"},
+            "PGRST122",
+        ),
+        ("PATCH", "/items?y=eq.1", '{"id": 1}', {"Accept": "x/y"}, "PGRST107"),
+        ("GET", "/items?y=eq.1", None, {"Prefer": "handling=strict, x", "Accept": "x/y"}, "PGRST107"),
+        ("GET", "/items?y=eq.1", None, {"Prefer": "handling=strict, x"}, "PGRST122"),
+        ("PATCH", "/items?y=eq.1", '{"id": 1}', {}, "42703"),
+    ],
+)
+def test_of_several_mistakes_the_first_is_told(spec, method, path, body, headers, code):
+    """App.hs:155-249, ApiRequest.hs:77-83, Plan.hs:202-209"""
+    assert spec.ask(method, path, body, **headers).json()["code"] == code
+
+
 # Query/InsertSpec.hs
 
 

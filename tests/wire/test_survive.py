@@ -225,3 +225,19 @@ def test_plain_lfs_gives_up_when_patience_ends_not_when_its_library_does(fault, 
     code, answer, _ = _finalize(pod, folder, **app.environ(job), HF_HUB_DISABLE_XET="1")
     assert_true(app, job, hub, code, answer)
     assert code == 0
+
+
+def test_a_hub_that_lost_everything_gets_everything_again(app, pod, hub, trained):
+    """The xet cache and the remembered hashes on the volume know content that no server has any more."""
+    job, folder = app.add_job(), trained("sft_full")
+    code, first, _ = _finalize(pod, folder, **app.environ(job))
+    assert code == 0
+    assert list((pod.state_dir / "xet").rglob("*"))
+    hub.repos.clear()
+    hub.forget_content()
+    code, answer, err = _finalize(pod, folder, **app.environ(job))
+    assert_true(app, job, hub, code, answer)
+    assert code == 0, err
+    assert answer["uploaded_bytes"] >= first["uploaded_bytes"]
+    assert hub.read("ada/model", "model.safetensors") == (folder / "model.safetensors").read_bytes()
+    assert "sending again" in err

@@ -45,9 +45,9 @@ class Exchange:
             headers={name.lower(): value for name, value in request.headers.items()},
             user=self._service.user_of(request),
         )
-        fault = self._service.faults.due(f"{record.method} {record.path}")
+        fault = self._service.faults.due(f"{record.method} {record.path}", _port_of(request))
         kind = fault.kind if fault else None
-        if kind == "reset":
+        if kind == "reset" or (fault and fault.kill(acted=False)):
             return self._abort(request, record)
         if kind == "hang":
             return await self._hang(request, record)
@@ -60,7 +60,7 @@ class Exchange:
             self._keep(record)
             raise
         await asyncio.sleep(self._service.latency_s)
-        if kind == "lost":
+        if kind == "lost" or (fault and fault.kill(acted=True)):
             return self._abort(request, record)
         return await self._send(request, record, answer, truncated=kind == "truncated")
 
@@ -161,3 +161,8 @@ class Exchange:
         wire = transport.get_extra_info("socket")
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with RST
         transport.abort()
+
+
+def _port_of(request: web.Request) -> int:
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    return int(peer[1]) if peer else 0

@@ -84,7 +84,8 @@ class Rest(LoopbackServer):
         settings = Settings(
             schemas, extra_search_path, anon_role, jwt_secret, safeupdate, tx_end_override, rollback_all
         )
-        self._api = Api(settings, Database(dsn, pool_size=pool_size, pool_timeout_s=pool_timeout_s))
+        self._database = Database(dsn, pool_size=pool_size, pool_timeout_s=pool_timeout_s)
+        self._api = Api(settings, self._database)
 
     def jwt(self, role: str = "authenticated", **claims: Any) -> str:  # noqa: ANN401 - any JSON value
         """Return a signed token with this role and these claims; it never expires unless `exp` says so."""
@@ -139,7 +140,10 @@ class Rest(LoopbackServer):
     async def _serve(self) -> None:
         with suppress(ApiError):  # the first request tries again, and is told
             await self._api.load()
-        await super()._serve()
+        try:
+            await super()._serve()
+        finally:
+            await self._database.settle()  # the loop must not end before PostgreSQL knows
 
     async def _handle(self, request: web.Request, intake: Intake) -> Answer:
         if self.kind_of(request.path) != "rest":

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -20,6 +20,8 @@ from agent.sandbox.rest.errors import (
 from agent.sandbox.rest.pg_errors import from_postgres, unfiltered
 from agent.sandbox.rest.schema import SchemaCache
 from agent.sandbox.rest.statements import Statement
+
+_SETTLE_S = 10.0
 
 Connection: TypeAlias = AsyncConnection[Any]
 
@@ -58,13 +60,11 @@ class Result:
 
 
 class Database:
-    """At most `pool_size` connections at a time, each opened for one transaction.
-
-    Nothing lingers: once the last request has ended the database can be dropped.
-    """
+    """At most `pool_size` connections at a time, each opened for one transaction."""
 
     def __init__(self, dsn: str, *, pool_size: int, pool_timeout_s: float) -> None:
         self._dsn = dsn
+        self._pool_size = pool_size
         self._pool_timeout_s = pool_timeout_s
         self._free = asyncio.Semaphore(pool_size)
 
@@ -91,6 +91,14 @@ class Database:
                 return await _run(connection, work)
             except psycopg.Error as error:
                 raise from_postgres(error, authenticated=work.authenticated) from error
+
+    async def settle(self) -> None:
+        """Wait until every connection is closed; statements of cancelled requests are cancelled meanwhile."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_S):
+                for _ in range(self._pool_size):
+                    await self._free.acquire()
+        self._free = asyncio.Semaphore(self._pool_size)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
