@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from agent import artifact, publication
-from agent.errors import AgentError, Interrupted
+from agent.errors import AgentError, Interrupted, JobRefusedError
 from agent.hashes import HashMemory
 from agent.job import Job
 from agent.journal import Journal, Lock
@@ -79,6 +79,7 @@ class Finalize:
         self.commit_oid: str | None = None
         self.sent: list[Stored] = []
         self.made: list[Stored] = []
+        self.proven: list[str] = []
 
     def run(self, *, dry_run: bool) -> None:
         """Tell the whole story once."""
@@ -242,7 +243,8 @@ class Finalize:
         self.patience.progress()
         self.memory.save()
         self.outcome.published, self.outcome.model_url = True, self.repo.url
-        self.outcome.files = len(sent) + len(self.made)
+        self.proven = sorted(one.path for one in [*sent, *self.made])
+        self.outcome.files = len(self.proven)
         self.outcome.size_bytes = sum(one.size_bytes for one in [*sent, *self.made])
         self.journal.note("verified", commit=self.commit_oid, files=self.outcome.files)
         get_logger().info("proven", commit=self.commit_oid, files=self.outcome.files)
@@ -256,7 +258,13 @@ class Finalize:
         """
         job_id = self.identity.job_id if self.identity else self.config.job_id
         assert job_id
-        self.job.complete(job_id, model_url=model_url, note=note)
+        try:
+            self.job.complete(job_id, model_url=model_url, note=note)
+        except JobRefusedError as error:
+            if self.commit_oid is None:
+                raise
+            where = publication.where_it_is(self.repo.url, self.commit_oid, self.proven)
+            raise JobRefusedError(f"{error.message} {where}", hint=error.hint) from error
 
     def tell(self) -> None:
         """10. Tell: the tag that the card links to, and the last line of the log."""

@@ -13,7 +13,7 @@ from agent.hub.files import MANIFEST, Message, Piece, Stored
 from agent.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from uuid import UUID
 
     from agent.artifact import Inventory, LocalFile, Training
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 README, ADAPTER_CONFIG = "README.md", "adapter_config.json"
 _LIBRARIES = ("huggingface_hub", "hf_xet")
+_NAMED = 12  # files that a sentence names
 
 
 @dataclass(frozen=True)
@@ -264,3 +265,9 @@ def _public_name(dataset: str | None) -> str | None:
 
 def _stored(path: str, content: bytes) -> Stored:
     return Stored(path, len(content), hashlib.sha256(content).hexdigest(), blob=content)
+
+
+def where_it_is(url: str, commit_oid: str, paths: Sequence[str]) -> str:
+    """A sentence that says what is on the Hub, for somebody who wants it kept or gone."""
+    told = ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
+    return f"The model is published at {url}, commit {commit_oid}: {told}."

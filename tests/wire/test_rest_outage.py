@@ -47,6 +47,7 @@ class Line:
         self.cut_before = self.cut_after = None
         self._deaf = False
         self._listener = None
+        self._ends = []
         self._threads = []
 
     def open(self):
@@ -55,12 +56,19 @@ class Line:
         self._listener.listen()
         self._run(self._accept)
 
-    def close(self):
-        if self._listener:
-            self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
+    def break_off(self):
+        """Break every connection, and let nobody in."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
+
+    def close(self):
+        if self._listener and self._listener.fileno() >= 0:
+            self.break_off()
         shutil.rmtree(self.folder)
 
     def _run(self, target, *arguments):
@@ -74,6 +82,7 @@ class Line:
                 client, _ = self._listener.accept()
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(self._server)
+                self._ends += [client, server]
                 self._run(self._pump, client, server, True)
                 self._run(self._pump, server, client, False)
 
@@ -147,15 +156,18 @@ def test_while_the_schema_is_read_every_request_is_put_off(cluster, database, cl
         assert client.get(f"{rest.endpoint}/notes").status_code == 200
 
 
-def test_a_database_that_has_gone_is_told(cluster, line, client):
+def test_a_database_that_has_gone_is_told(line, client):
+    """By the connection that it broke first, then by those that cannot be made"""
     line.open()
     with serving(line.dsn) as rest:
-        Path(line.folder, ".s.PGSQL.5432").unlink()
+        line.break_off()
+        answer = client.get(f"{rest.endpoint}/notes")
+        assert (answer.status_code, answer.json()["code"]) == (503, "PGRST001")
         answer = client.get(f"{rest.endpoint}/notes")
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "0")
         said = answer.json()
         assert (said["code"], said["message"]) == ("PGRST000", "Database connection error.")
-        assert "No such file or directory" in said["details"]
+        assert "Connection refused" in said["details"]
         assert answer.headers["Proxy-Status"] == "PostgREST; error=PGRST000"
 
 

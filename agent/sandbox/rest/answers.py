@@ -1,6 +1,5 @@
 """Results as HTTP: status, headers and body of every kind of success."""
 
-import json
 import re
 from collections.abc import Iterable
 from urllib.parse import quote
@@ -14,6 +13,7 @@ from agent.sandbox.rest.errors import bad_guc_headers, bad_guc_status, bad_range
 from agent.sandbox.rest.media import Media
 from agent.sandbox.rest.prefer import Preferences
 from agent.sandbox.rest.ranges import Rows, content_range, status
+from agent.sandbox.rest.strict_json import loads
 from agent.sandbox.rest.transaction import Result
 
 _DIGITS = re.compile(r"\d+")
@@ -132,7 +132,7 @@ def _guc_headers(text: str | None) -> Headers:
     if text is None:
         return Headers()
     try:
-        pairs = [pair for one in json.loads(text) for pair in _single(one)]
+        pairs = [pair for one in loads(text) for pair in _single(one)]
     except (ValueError, TypeError) as error:
         raise bad_guc_headers() from error
     return Headers(pairs)

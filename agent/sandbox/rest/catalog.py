@@ -12,7 +12,7 @@ from agent.sandbox.rest.schema import Column, Parameter, Routine, SchemaCache, T
 from agent.sandbox.rest.sql import ident
 
 # With an empty search_path PostgreSQL writes every type that is not its own with its schema.
-_PLAIN = "select set_config('search_path', '', false)"
+_PLAIN = "select set_config('search_path', '', true)"
 
 _TABLES = """
 select n.nspname, c.relname,
@@ -74,12 +74,15 @@ async def read_schema_cache(connection: AsyncConnection[Any], schemas: Sequence[
     Raises:
         psycopg.Error: above all, if a schema does not exist.
     """
-    await connection.execute(_PLAIN)
     exposed = [[ident(schema) for schema in schemas]]
-    tables = await (await connection.execute(_TABLES, exposed)).fetchall()
-    routines = await (await connection.execute(_ROUTINES, exposed)).fetchall()
     granted = _GRANTED if connection.info.server_version >= _GRANTS_SINCE else ""
-    settings = await (await connection.execute(_ROLE_SETTINGS.format(granted=granted).encode())).fetchall()
+    async with connection.transaction():
+        await connection.execute(_PLAIN)
+        tables = await (await connection.execute(_TABLES, exposed)).fetchall()
+        routines = await (await connection.execute(_ROUTINES, exposed)).fetchall()
+        settings = await (
+            await connection.execute(_ROLE_SETTINGS.format(granted=granted).encode())
+        ).fetchall()
     by_name: dict[tuple[str, str], list[Routine]] = {}
     for row in routines:
         by_name.setdefault((row[0], row[1]), []).append(_routine(*row))

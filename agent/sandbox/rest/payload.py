@@ -1,11 +1,11 @@
 """The body of a write or a call: JSON whose keys are known before PostgreSQL sees it."""
 
-import json
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from agent.sandbox.rest.errors import bad_body
 from agent.sandbox.rest.media import JSON
+from agent.sandbox.rest.strict_json import loads
 
 _UNIFORM = "All object keys must match"
 
@@ -37,8 +37,8 @@ def parse_payload(
         body = b"{}"
     try:
         text = body.decode()
-        value = None if columns is not None else json.loads(text, parse_constant=_not_json)
-    except (ValueError, RecursionError) as error:
+        value = None if columns is not None else loads(text)
+    except ValueError as error:
         raise bad_body("Empty or invalid json") from error
     if columns is not None:
         return Payload(text, tuple(sorted(set(columns))))
@@ -54,7 +54,3 @@ def _described(text: str, value: Any) -> Payload:  # noqa: ANN401 - any JSON val
     if keys is None or any(not isinstance(one, dict) or one.keys() != keys for one in value):
         raise bad_body(_UNIFORM)
     return Payload(text, tuple(sorted(keys)))
-
-
-def _not_json(name: str) -> NoReturn:
-    raise ValueError(name)

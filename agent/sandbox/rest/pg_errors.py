@@ -1,11 +1,9 @@
 """PostgreSQL's errors as HTTP: the SQLSTATE decides on the status, the words stay PostgreSQL's own."""
 
-import json
-from typing import Any
-
 import psycopg
 
 from agent.sandbox.rest.errors import ApiError, bad_raise, connection_lost
+from agent.sandbox.rest.strict_json import load_object
 
 _EXACT = {
     "23503": 409,
@@ -88,7 +86,7 @@ def _status(code: str, message: str, *, authenticated: bool) -> int:
 
 def _full_control(message: str, detail: str | None) -> ApiError:
     """Read RAISE SQLSTATE 'PGRST', whose MESSAGE and DETAIL carry the whole answer as JSON."""
-    said = _object(message)
+    said = load_object(message)
     if said is None or not {"code", "message"} <= said.keys():
         raise bad_raise(
             f"Invalid JSON value for MESSAGE: '{message}'",
@@ -101,7 +99,7 @@ def _full_control(message: str, detail: str | None) -> ApiError:
     )
     if detail is None:
         raise bad_raise("DETAIL is missing in the RAISE statement", hint)
-    answer = _object(detail)
+    answer = load_object(detail)
     if answer is None or not {"status", "headers"} <= answer.keys():
         raise bad_raise(f"Invalid JSON value for DETAIL: '{detail}'", hint)
     return ApiError(
@@ -113,11 +111,3 @@ def _full_control(message: str, detail: str | None) -> ApiError:
         headers=answer["headers"],
         reason=answer.get("status_text"),
     )
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

@@ -1,7 +1,6 @@
 """The query string of a request, taken apart."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_plus
 
@@ -42,47 +41,39 @@ def parse_query(text: str, *, calls: bool = False) -> Query:
     """
     pairs = [_pair(part) for part in _SEPARATOR.split(text) if part]
     given = [(key, value) for key, value in pairs if value is not None]
-    endings = [(key, key.rpartition(".")[2], value) for key, value in given]
-    paths = [
-        (key.split(".")[:-1], ending, value) for key, ending, value in endings if ending in _RESERVED_ENDINGS
-    ]
-    conditions: list[Condition] = []
-    arguments: dict[str, str] = {}
-    order: list[Ordered] = []
-    embedded = [path[0] for path, ending, _ in paths if path and path != ["not"]]
-    for path, ending, value in paths:
-        if ending == "order":
-            parsed = parse_order(value)
-            order = order or ([] if path else list(parsed))
+    named = {key: value for key, value in reversed(given) if key in _RESERVED}
+    special = [(*_split(key), value) for key, value in given if _split(key)[1] in _RESERVED_ENDINGS]
+    order = [(path, parse_order(value)) for path, ending, value in special if ending == "order"]
     trees = [
         parse_tree(f"not.{ending}" if "not" in path else ending, value)
-        for path, ending, value in paths
+        for path, ending, value in special
         if ending in {"and", "or"}
     ]
-    columns = _first(given, "columns")
-    names = parse_names(columns, "columns") if columns is not None else None
-    selected = _first(given, "select")
-    for key, ending, value in endings:
-        if key in _RESERVED or ending in _RESERVED_ENDINGS:
+    columns = parse_names(named["columns"], "columns") if "columns" in named else None
+    select = parse_select(named.get("select", "*"))
+    filters: list[Condition] = []
+    arguments: dict[str, str] = {}
+    embedded = [path[0] for path, _, _ in special if path and path != ["not"]]
+    for key, value in given:
+        if key in _RESERVED or _split(key)[1] in _RESERVED_ENDINGS:
             continue
         path, field = _parse_key(key)
         embedded += path[:1]
         try:
-            conditions.append(parse_filter(field, value))
+            filters.append(parse_filter(field, value))
         except ApiError:
             if not calls:
                 raise
             arguments[field.name] = value
-    conflict = _first(given, "on_conflict")
     return Query(
         canonical="&".join(
             f"{_escape(key)}={_escape(value or '')}" for key, value in sorted(pairs, key=_key)
         ),
-        select=parse_select("*" if selected is None else selected),
-        conditions=(*conditions, *trees),
-        order=tuple(order),
-        columns=names,
-        on_conflict=parse_names(conflict, "on_conflict") if conflict is not None else None,
+        select=select,
+        conditions=(*filters, *trees),
+        order=next((items for path, items in order if not path), ()),
+        columns=columns,
+        on_conflict=parse_names(named["on_conflict"], "on_conflict") if "on_conflict" in named else None,
         ranges={key: value for key, value in given if key in {"limit", "offset"}},
         arguments=arguments,
         embedded=next(iter(embedded), None),
@@ -105,8 +96,9 @@ def _pair(part: str) -> tuple[str, str | None]:
     return unquote_plus(key), unquote_plus(value) if equals else None
 
 
-def _first(given: Iterable[tuple[str, str]], name: str) -> str | None:
-    return next((value for key, value in given if key == name), None)
+def _split(key: str) -> tuple[list[str], str]:
+    *path, ending = key.split(".")
+    return path, ending
 
 
 def _key(pair: tuple[str, str | None]) -> str:

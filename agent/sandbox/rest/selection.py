@@ -11,7 +11,8 @@ from agent.sandbox.rest.scanner import Scanner, SyntaxProblem
 
 _ALIAS = re.compile(r'((?:[\w $]|-(?!>))+|"(?:[^"\\]|\\.)*"):(?!:)')
 _CAST = re.compile(r"::([\w $]+)")
-_AGGREGATE = re.compile(r"\.(?:sum|avg|count|max|min)\(\)|(?<![\w\"])count\(\)")
+_COUNT = re.compile(r"count\(\)")
+_AGGREGATE = re.compile(r"\.(?:sum|avg|count|max|min)\(\)")
 _EMBEDDED = re.compile(r'(?:\.\.\.)?(?:[\w $\-]+|"[^"]*")(?:![\w $\-]+)*\(')
 _DIRECTION = re.compile(r"\.(asc|desc)")
 _NULLS = re.compile(r"\.nulls(first|last)")
@@ -85,7 +86,7 @@ def _select_item(scanner: Scanner) -> Selected:
         scanner.blanks()
         return _ended(scanner, Selected(Field("*")), '",", ")" or end of input')
     alias = scanner.match(_ALIAS)
-    if scanner.match(_AGGREGATE):
+    if scanner.match(_COUNT):
         raise no_aggregates()
     if scanner.match(_EMBEDDED):
         raise not_implemented("Resource embedding")

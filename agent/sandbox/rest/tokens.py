@@ -7,9 +7,10 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from agent.sandbox.rest.errors import bad_claims, bad_token
+from agent.sandbox.rest.strict_json import load_object
 
 SKEW_S = 30
 _PARTS = 3
@@ -37,8 +38,8 @@ def read(token: str, secret: str, *, clock: Callable[[], float] = time.time) -> 
     if len(parts) != _PARTS:
         raise bad_token(f"Expected 3 parts in JWT; got {len(parts)}")
     header, payload, signature = map(_decode, parts)
-    _check_signature(_object(header), token, signature, secret)
-    claims = _object(payload)
+    _check_signature(load_object(header), token, signature, secret)
+    claims = load_object(payload)
     if claims is None:
         raise bad_claims("Parsing claims failed")
     _check_claims(claims, int(clock()))
@@ -82,18 +83,6 @@ def _seconds(claims: dict[str, Any], name: str) -> int | None:
         raise bad_claims(f"The JWT '{name}' claim must be a number")
     whole = isinstance(value, int) or value.is_integer()
     return int(value) if whole else 0  # a fraction counts as 0 there too
-
-
-def _object(part: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(part, parse_constant=_not_json)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _not_json(name: str) -> NoReturn:
-    raise ValueError(name)
 
 
 def _signature(signed: bytes, secret: str, algorithm: str) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg.pq import TransactionStatus
 
 from agent.sandbox.rest.catalog import read_schema_cache
 from agent.sandbox.rest.errors import (
@@ -60,13 +61,17 @@ class Result:
 
 
 class Database:
-    """At most `pool_size` connections at a time, each opened for one transaction."""
+    """A pool of at most `pool_size` connections, each for one transaction at a time.
+
+    As with PostgREST, a connection that broke while it was idle fails the request that gets it.
+    """
 
     def __init__(self, dsn: str, *, pool_size: int, pool_timeout_s: float) -> None:
         self._dsn = dsn
         self._pool_size = pool_size
         self._pool_timeout_s = pool_timeout_s
         self._free = asyncio.Semaphore(pool_size)
+        self._idle: list[Connection] = []
 
     async def read_schema_cache(self, schemas: Sequence[str]) -> SchemaCache:
         """Read the schema cache.
@@ -93,12 +98,14 @@ class Database:
                 raise from_postgres(error, authenticated=work.authenticated) from error
 
     async def settle(self) -> None:
-        """Wait until every connection is closed; statements of cancelled requests are cancelled meanwhile."""
+        """Close every connection; statements of cancelled requests are cancelled before."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_SETTLE_S):
                 for _ in range(self._pool_size):
                     await self._free.acquire()
         self._free = asyncio.Semaphore(self._pool_size)
+        while self._idle:
+            await self._idle.pop().close()
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -107,13 +114,21 @@ class Database:
         except TimeoutError as error:
             raise pool_timeout() from error
         try:
-            connection = await _connect(self._dsn)
+            connection = self._idle.pop() if self._idle else await _connect(self._dsn)
             try:
                 yield connection
             finally:
-                await connection.close()
+                await self._give_back(connection)
         finally:
             self._free.release()
+
+    async def _give_back(self, connection: Connection) -> None:
+        with suppress(psycopg.Error):
+            await connection.rollback()
+        if connection.info.transaction_status == TransactionStatus.IDLE:
+            self._idle.append(connection)
+        else:
+            await connection.close()
 
 
 async def _connect(dsn: str) -> Connection:
