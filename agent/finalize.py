@@ -93,14 +93,14 @@ class Finalize:
         if self.config.token is None:
             self.skip_upload(dry_run=dry_run)
             return
-        with self.outcome.step("look"):
-            self.look()
         if dry_run:
+            self.look()
             self.plan(self.repo, self.state)
             return
         with self.outcome.step("row"):
             self.job.start()
         with self.job.working():
+            self.look()
             self.publish()
         with self.outcome.step("record"):
             self.record(model_url=self.repo.url, note=None)
@@ -150,17 +150,18 @@ class Finalize:
         from agent.hub.naming import repo_id_for
         from agent.hub.repo import Repo
 
-        client = HubClient(endpoint=self.config.endpoint, token=self.config.token, patience=self.patience)
-        self.repo = Repo(client, repo_id_for(self.config, client), self.config.revision)
-        self.outcome.repo_id = self.repo.repo_id
-        self.state = self.repo.look()
-        self.repo.check_visibility(self.state, private=self.config.private)
-        newest = max(file.stamp.mtime_ns for file in self.stock.files)
-        if publication.may_be_published(self.state, self.config.job_id, newest):
-            self.sha256s = self._digest()
-            self._identify(self.sha256s)
-        if self.commit_oid:
-            get_logger().info("already published", commit=self.commit_oid)
+        with self.outcome.step("look"):
+            client = HubClient(endpoint=self.config.endpoint, token=self.config.token, patience=self.patience)
+            self.repo = Repo(client, repo_id_for(self.config, client), self.config.revision)
+            self.outcome.repo_id = self.repo.repo_id
+            self.state = self.repo.look()
+            self.repo.check_visibility(self.state, private=self.config.private)
+            newest = max(file.stamp.mtime_ns for file in self.stock.files)
+            if publication.may_be_published(self.state, self.config.job_id, newest):
+                self.sha256s = self._digest()
+                self._identify(self.sha256s)
+            if self.commit_oid:
+                get_logger().info("already published", commit=self.commit_oid)
 
     def ensure_repo(self) -> None:
         """5. Repo: it exists, as visible as asked. If we die here, an empty repo is found again."""

@@ -130,6 +130,21 @@ def test_the_trail_tells_what_happened(app, pod, hub, trained):
     assert events_of(pod, job)[5:] == ["started", "verified", "recorded"]
 
 
+@pytest.mark.parametrize("status", ["pending", "running"])
+def test_while_the_hub_is_down_the_row_is_running_and_warm_not_failed(status, app, pod, hub, trained):
+    job, folder = app.add_job(status=status), trained("sft_lora")
+    down = hub.faults.add(Fault("status", match=".", status=503))
+    code, answer = told(pod, folder, **app.environ(job))
+    row = assert_true(app, job, hub, code, answer)
+    assert down.fired > 5
+    assert (code, answer["result"], row["status"], row["error_message"]) == (75, "pending", "running", None)
+    assert row["heartbeat_at"]
+    hub.faults.clear()
+    code, answer = told(pod, folder, **app.environ(job))
+    assert_true(app, job, hub, code, answer)
+    assert code == 0
+
+
 def _no_file_may_grow():
     """As on a full disk, no write to a file succeeds; pipes and sockets work."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

@@ -194,7 +194,7 @@ class _Work:
             singular=media.singular,
             max_affected=prefer.max_affected if limited and prefer.strict else None,
             safeupdate=self.settings.safeupdate,
-            explains=prefer.count in {"planned", "estimated"},
+            estimates=prefer.count in {"planned", "estimated"},
             rolls_back=prefer.tx == "rollback" or (self.settings.rollback_all and prefer.tx != "commit"),
         )
         return await self.database.run(work)

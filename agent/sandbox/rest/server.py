@@ -12,10 +12,10 @@ from agent.sandbox.loopback.answers import Answer
 from agent.sandbox.loopback.body import Intake
 from agent.sandbox.loopback.refused import RefusedError
 from agent.sandbox.loopback.server import LoopbackServer
-from agent.sandbox.rest import gateway, tokens
+from agent.sandbox.rest import tokens
 from agent.sandbox.rest.api import Api, Settings
 from agent.sandbox.rest.errors import ApiError, error_answer
-from agent.sandbox.rest.gateway import Keys
+from agent.sandbox.rest.gateway import Keys, authorization, no_route, refusal
 from agent.sandbox.rest.incoming import Incoming
 from agent.sandbox.rest.transaction import Database
 
@@ -121,7 +121,7 @@ class Rest(LoopbackServer):
 
     def refusal(self, error: RefusedError) -> Answer:
         """Put a refusal into PostgREST's words, or into the gateway's."""
-        return error_answer(error) if isinstance(error, ApiError) else gateway.refusal(error)
+        return error_answer(error) if isinstance(error, ApiError) else refusal(error)
 
     def kind_of(self, path: str) -> str:
         """Sort a path into rest and gateway."""
@@ -147,7 +147,7 @@ class Rest(LoopbackServer):
 
     async def _handle(self, request: web.Request, intake: Intake) -> Answer:
         if self.kind_of(request.path) != "rest":
-            raise gateway.no_route()
+            raise no_route()
         incoming = self._incoming(request, await intake.read(request))
         return await self._api.answer(incoming)
 
@@ -158,4 +158,4 @@ class Rest(LoopbackServer):
         if self._keys is None:
             return incoming
         key, sent = incoming.header("apikey"), incoming.header("authorization")
-        return incoming.with_header("authorization", gateway.authorization(self._keys, key, sent))
+        return incoming.with_header("authorization", authorization(self._keys, key, sent))

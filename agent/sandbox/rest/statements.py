@@ -22,11 +22,11 @@ _COUNT_INSERTED = "nullif(current_setting('pgrst.inserted', true), '')::int"
 
 @dataclass(frozen=True)
 class Statement:
-    """SQL and its parameters; `explain` estimates the total instead of counting it."""
+    """SQL and its parameters; `estimate` lets the planner guess the total."""
 
     text: str
     parameters: Sequence[str]
-    explain: str | None = None
+    estimate: "Statement | None" = None
     unfiltered: str | None = None  # UPDATE or DELETE without WHERE
 
 
@@ -52,9 +52,10 @@ def read(table: Table, query: Query, rows: Rows, media: Media, *, counts: bool, 
     """Select rows; the total is counted apart if rows are left out."""
     sql = _over(table)
     where = sql.where(query.conditions)
+    everybody = f"SELECT 1 FROM {sql.relation}{where}"
+    estimate = Statement(f"EXPLAIN (FORMAT JSON) {everybody}", tuple(sql.parameters))
     source = f"SELECT {sql.select(query.select)} FROM {sql.relation}{where}"
     source += sql.order(query.order) + sql.limit(rows)
-    everybody = f"SELECT 1 FROM {sql.relation}{where}"
     apart = counts and not rows.everything
     counted = f", pgrst_source_count AS ({everybody})" if apart else ""
     total = "(SELECT pg_catalog.count(*) FROM pgrst_source_count)" if apart else _COUNT if counts else "null"
@@ -63,7 +64,7 @@ def read(table: Table, query: Query, rows: Rows, media: Media, *, counts: bool, 
         f"WITH pgrst_source AS ({source}){counted} {result(written, total=total)}"
         " FROM (SELECT * FROM pgrst_source) _postgrest_t",
         sql.parameters,
-        explain=f"EXPLAIN (FORMAT JSON) {everybody}",
+        estimate,
     )
 
 

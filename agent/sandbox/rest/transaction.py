@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import psycopg
-from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg import AsyncConnection, AsyncCursor, AsyncRawCursor
 from psycopg.pq import TransactionStatus
 
 from agent.sandbox.rest.catalog import read_schema_cache
@@ -43,7 +43,7 @@ class Transaction:
     singular: bool = False
     max_affected: int | None = None
     safeupdate: bool = False
-    explains: bool = False
+    estimates: bool = False
     rolls_back: bool = False
 
 
@@ -148,23 +148,28 @@ async def _run(connection: Connection, work: Transaction) -> Result:
     if work.safeupdate and work.statement.unfiltered:
         raise unfiltered(work.statement.unfiltered)
     cursor = await connection.execute(work.statement.text.encode(), work.statement.parameters)
-    row = await cursor.fetchone()
-    result = Result(*row) if row else Result(0, 0, None, "", None, None, None)
+    result = Result(*await _only_row(cursor))
     if work.singular and result.count != 1:
         raise not_singular(result.count)
     if work.max_affected is not None and result.count > work.max_affected:
         raise too_many_affected(result.count)
-    if work.explains and work.statement.explain:
-        result = await _estimated(connection, work.statement.explain, work.statement.parameters, result)
+    if work.estimates and work.statement.estimate:
+        rows = await _estimate(connection, work.statement.estimate)
+        result = replace(result, total=max(rows, result.total or 0))
     if work.rolls_back:
         await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
     await connection.execute("ROLLBACK" if work.rolls_back else "COMMIT")
     return result
 
 
-async def _estimated(
-    connection: Connection, explain: str, parameters: Sequence[str], result: Result
-) -> Result:
-    row = await (await connection.execute(explain.encode(), parameters)).fetchone()
-    rows: int = row[0][0]["Plan"]["Plan Rows"] if row else 0
-    return replace(result, total=max(rows, result.total or 0))
+async def _estimate(connection: Connection, estimate: Statement) -> int:
+    cursor = await connection.execute(estimate.text.encode(), estimate.parameters)
+    ((plan,),) = await _only_row(cursor)
+    rows: int = plan["Plan"]["Plan Rows"]
+    return rows
+
+
+async def _only_row(cursor: AsyncCursor[Any]) -> Sequence[Any]:
+    row: Sequence[Any] | None = await cursor.fetchone()
+    assert row is not None  # aggregates and plans have one, whatever they find
+    return row
