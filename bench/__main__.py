@@ -25,13 +25,20 @@ def _calls(settings: rows.Settings) -> Iterator[Row]:
     return calls(settings)
 
 
-# In this order: the rows that measure memory come before the one that makes this process bigger.
+def _pods(settings: rows.Settings) -> Iterator[Row]:
+    from bench.pods import pods  # so does its Hub
+
+    return pods(settings)
+
+
+# In this order: the rows that measure memory come before those that make this process bigger.
 ROWS: dict[str, Callable[[rows.Settings], Iterator[Row]]] = {
     "cold": rows.cold,
     "noop": rows.noop,
     "memory": rows.memory,
     "calls": _calls,
     "import": rows.imports,
+    "pods": _pods,
 }
 
 

@@ -345,14 +345,15 @@ def test_a_broken_answer_tells_nothing_of_the_row(app, job, pod, kind, status):
 
 
 def test_a_service_that_closes_ends_what_waits_and_frees_the_database(cluster, job, app, client):
-    with row_lock(app, job), ThreadPoolExecutor(1) as threads:
+    waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
+    with row_lock(app, job), ThreadPoolExecutor(6) as threads:
         with Rest(cluster.dsn(app.database, "authenticator")) as rest:
             headers = {"apikey": rest.publishable_key, "x-job-token": job.token}
             url = f"{rest.endpoint}{TABLE}?id=eq.{job.id}"
-            write = threads.submit(client.patch, url, json={"status": "uploading"}, headers=headers)
-            waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
-            while not app.sql(waiting):
-                assert not write.done()
+            changes = {"status": "uploading"}
+            writes = [threads.submit(client.patch, url, json=changes, headers=headers) for _ in range(6)]
+            while len(app.sql(waiting)) < len(writes):
+                assert not any(write.done() for write in writes)
         assert not app.sql(waiting)
-        assert isinstance(write.exception(), httpx.TransportError)
+        assert all(isinstance(write.exception(), httpx.TransportError) for write in writes)
     assert app.row(job.id)["status"] == "running"

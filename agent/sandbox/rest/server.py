@@ -48,6 +48,12 @@ class Rest(LoopbackServer):
         latency_s: pause before each answer.
         calls_s: calls per second; more are answered 429.
         port: where to listen; 0 takes a free port.
+
+    Attributes:
+        publishable_key: the opaque key that stands for `anon`.
+        secret_key: the opaque key that stands for `service_role`.
+        anon_key: the legacy key of `anon`, a token.
+        service_key: the legacy key of `service_role`, a token.
     """
 
     limited: ClassVar[frozenset[str]] = frozenset({"rest"})

@@ -118,17 +118,12 @@ class Database:
             try:
                 yield connection
             finally:
-                await self._give_back(connection)
+                if connection.info.transaction_status == TransactionStatus.IDLE:
+                    self._idle.append(connection)
+                else:
+                    await connection.close()
         finally:
             self._free.release()
-
-    async def _give_back(self, connection: Connection) -> None:
-        with suppress(psycopg.Error):
-            await connection.rollback()
-        if connection.info.transaction_status == TransactionStatus.IDLE:
-            self._idle.append(connection)
-        else:
-            await connection.close()
 
 
 async def _connect(dsn: str) -> Connection:
