@@ -223,8 +223,8 @@ def _report_bug(state_dir: Path | None) -> str:
 def _show_outcome(outcome: Outcome) -> None:
     if outcome.published:
         click.echo(f"{outcome.model_url}  ({outcome.files} files, proven at {str(outcome.commit)[:8]})")
-    elif outcome.result == "skipped":
-        click.echo("not uploaded: HF_TOKEN is not set")
+    elif outcome.note:
+        click.echo(f"not published: {outcome.note}")
 
 
 def _show_plan(outcome: Outcome) -> None:
@@ -234,6 +234,8 @@ def _show_plan(outcome: Outcome) -> None:
     click.echo(
         f"would publish to {to}" + (" (already there)" if outcome.plan.get("already_published") else "")
     )
+    if outcome.note:
+        click.echo(f"  but AGENT_PUBLISH_IF says no: {outcome.note}")
     for file in outcome.plan["publish"]:
         click.echo(f"  + {file['path']}  {file['size']:,} bytes")
     for path in outcome.plan["make"]:

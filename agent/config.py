@@ -10,9 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID  # noqa: TC003 - pydantic reads the annotation
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 
-from agent import log
+from agent import gate, log
 from agent.database_config import JobDatabase, filled_in, is_service_key, project_url
 from agent.errors import ConfigError
 from agent.training_config import DEFAULT_PATH, TrainingConfig, read_training_config
@@ -24,7 +33,7 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 DEFAULT_OUTPUT_DIR = Path("/workspace/fine_tuned_model")
 # Contract names that change *what* is published: until they are understood, ignoring one would lie.
 _REFUSED = {
-    "AGENT_PUBLISH_IF", "AGENT_FILES", "AGENT_EXPECT", "AGENT_EXCLUDE", "AGENT_INCLUDE", "AGENT_CHECKPOINT",
+    "AGENT_FILES", "AGENT_EXPECT", "AGENT_EXCLUDE", "AGENT_INCLUDE", "AGENT_CHECKPOINT",
 }  # fmt: skip
 _NOT_YET = {
     "AGENT_CHECK_WEIGHTS", "AGENT_ALLOW_PARTIAL", "AGENT_ALLOW_PICKLE", "AGENT_ALLOW_STALE",
@@ -52,6 +61,10 @@ def _header_safe(token: SecretStr) -> SecretStr:
 def _filled_in(key: SecretStr) -> SecretStr:
     filled_in(key.get_secret_value())
     return key
+
+
+def _gate(text: object) -> gate.Gate:
+    return text if isinstance(text, gate.Gate) else gate.parse(str(text))
 
 
 _Token = Annotated[SecretStr, AfterValidator(_header_safe)]
@@ -99,6 +112,10 @@ class Config(BaseModel):
     base_model: str | None = _names("BASE_MODEL", "MODEL_NAME")
     dataset: str | None = _names("DATASET")
     git_revision: str | None = _names("GITHUB_SHA")
+    git_ref: str | None = _names("GITHUB_REF")
+    publish_if: Annotated[gate.Gate, BeforeValidator(_gate)] = Field(
+        gate.Gate(), validation_alias="AGENT_PUBLISH_IF"
+    )
     state_dir: Path = Field(Path(), validation_alias="AGENT_STATE_DIR")
     stall_s: float = Field(900.0, validation_alias="AGENT_STALL_S", gt=0)
     deadline_s: float | None = Field(None, validation_alias="AGENT_DEADLINE_S", gt=0)

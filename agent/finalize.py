@@ -12,7 +12,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from agent import artifact, publication
-from agent.errors import AgentError, Interrupted, JobRefusedError
+from agent.errors import AgentError, ConfigError, Interrupted, JobRefusedError
+from agent.gate import UnknownMetricError
 from agent.hashes import HashMemory
 from agent.job import Job
 from agent.journal import Journal, Lock
@@ -101,7 +102,12 @@ class Finalize:
             self.job.start()
         with self.job.working():
             self.look()
-            self.publish()
+            refusal = self.gate()
+            if refusal is None:
+                self.publish()
+        if refusal is not None:
+            self.finish_unpublished("not-published", note=refusal)
+            return
         with self.outcome.step("record"):
             self.record(model_url=self.repo.url, note=None)
         with self.outcome.step("tell"):
@@ -157,11 +163,38 @@ class Finalize:
             self.state = self.repo.look()
             self.repo.check_visibility(self.state, private=self.config.private)
             newest = max(file.stamp.mtime_ns for file in self.stock.files)
+            if self.config.publish_if.compares:
+                newest = (
+                    0  # a commit of this job is looked at whatever its age: no model competes with itself
+                )
             if publication.may_be_published(self.state, self.config.job_id, newest):
                 self.sha256s = self._digest()
                 self._identify(self.sha256s)
             if self.commit_oid:
                 get_logger().info("already published", commit=self.commit_oid)
+
+    def gate(self) -> str | None:
+        """4. Gate: why this model is not to be published; None if it is, or was already.
+
+        Raises:
+            ConfigError: a condition names a metric nobody logged.
+        """
+        refusal = self._gate_refusal()
+        if refusal:
+            get_logger().warning("not published", because=refusal, folder=str(self.stock.root))
+            self.journal.note("gate_refused", because=refusal)
+        return refusal
+
+    def _gate_refusal(self) -> str | None:
+        if self.commit_oid:
+            return None
+        conditions, earlier = self.config.publish_if, None
+        if conditions.compares:
+            earlier = publication.metrics_before(self.repo, self.state, self.identity)
+        try:
+            return conditions.refusal(self.training.metrics, earlier, self.config.git_ref)
+        except UnknownMetricError as error:
+            raise ConfigError(f"AGENT_PUBLISH_IF: {error}.", hint="Name a metric that was logged.") from error
 
     def ensure_repo(self) -> None:
         """5. Repo: it exists, as visible as asked. If we die here, an empty repo is found again."""
@@ -283,6 +316,7 @@ class Finalize:
     def plan(self, repo: Repo | None, state: RepoState | None) -> None:
         """Say what a finalize would do now; nothing was changed anywhere."""
         self.outcome.result = "skipped"
+        self.outcome.note = self._gate_refusal() if repo else None
         self.outcome.plan = plan(self.draft, repo, state, already_published=self.commit_oid is not None)
 
     def skip_upload(self, *, dry_run: bool) -> None:
@@ -293,11 +327,18 @@ class Finalize:
         if dry_run:
             self.plan(None, None)
             return
-        if self.config.job_id is None:
+        self.finish_unpublished(
+            "skipped", note=f"HF_TOKEN was not set; the model is only in {self.stock.root}"
+        )
+
+    def finish_unpublished(self, result: str, *, note: str) -> None:
+        """Complete the job without an address, and say why in the row and in the result."""
+        if self.config.job_id is None and self.identity is None:
             self.identity = publication.identify(self.config, self.config.repo_name or "", self._digest())
             self.memory.save()
-        self.record(model_url=None, note=f"HF_TOKEN was not set; the model is only in {self.stock.root}")
-        self.outcome.result = "skipped"
+        with self.outcome.step("record"):
+            self.record(model_url=None, note=note)
+        self.outcome.result, self.outcome.note = result, note
 
     def settle(self, error: Exception) -> None:
         """Let the row say what went wrong, and where the model is."""

@@ -34,6 +34,7 @@ class Outcome:
     job_status: str | None = None
     error: dict[str, str] | None = None
     plan: dict[str, Any] | None = None
+    note: str | None = None
     steps: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
@@ -58,7 +59,7 @@ class Outcome:
         self.error = {"code": code, "message": message, "hint": hint}
 
     def as_json(self) -> dict[str, Any]:
-        """The JSON object of the contract; `steps` and `plan` come on top of it."""
+        """The JSON object of the contract; `steps`, `note` and `plan` come on top of it."""
         return {
             "result": self.result,
             "published": self.published,
@@ -72,4 +73,4 @@ class Outcome:
             "job": {"id": self.job_id, "status": self.job_status},
             "error": self.error,
             "steps": self.steps,
-        } | ({"plan": self.plan} if self.plan is not None else {})
+        } | {name: value for name, value in (("note", self.note), ("plan", self.plan)) if value is not None}

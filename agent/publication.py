@@ -74,6 +74,16 @@ def may_be_published(state: RepoState, job_id: UUID | None, newest_mtime_ns: int
     return False
 
 
+def metrics_before(repo: Repo, state: RepoState, identity: Identity | None) -> Mapping[str, Any] | None:
+    """The metrics of the newest model on the branch that is not this publication; None if there is none."""
+    ours = identity.finalize_id if identity else None
+    for commit in state.commits:
+        if commit.finalize_id and commit.finalize_id != ours:
+            metrics = repo.manifest(commit.oid).get("metrics")
+            return metrics if isinstance(metrics, dict) else {}
+    return None
+
+
 @dataclass(frozen=True)
 class Draft:
     """What will be published, before its hashes are known.

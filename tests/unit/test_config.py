@@ -12,6 +12,7 @@ from agent import config as configuration
 from agent import log
 from agent.config import load, variables
 from agent.errors import ConfigError
+from agent.gate import Gate
 
 JOB = "6f1c2a54-9d0e-4a57-8c11-0123456789ab"
 JOB_2 = "0b0b0b0b-9d0e-4a57-8c11-0123456789ab"
@@ -72,6 +73,8 @@ def test_the_variables_and_their_aliases_are_those_of_the_contract():
         "base_model": ("BASE_MODEL", "MODEL_NAME"),
         "dataset": ("DATASET",),
         "git_revision": ("GITHUB_SHA",),
+        "git_ref": ("GITHUB_REF",),
+        "publish_if": ("AGENT_PUBLISH_IF",),
         "state_dir": ("AGENT_STATE_DIR",),
         "stall_s": ("AGENT_STALL_S",),
         "deadline_s": ("AGENT_DEADLINE_S",),
@@ -109,6 +112,8 @@ EVERY_VARIABLE = [
     ("MODEL_NAME", "org/base", "base_model", "org/base"),
     ("DATASET", "org/data", "dataset", "org/data"),
     ("GITHUB_SHA", "c0ffee", "git_revision", "c0ffee"),
+    ("GITHUB_REF", "refs/heads/main", "git_ref", "refs/heads/main"),
+    ("AGENT_PUBLISH_IF", "loss<1 and branch:main", "publish_if", Gate(("loss<1", "branch:main"))),
     ("AGENT_STATE_DIR", "/data/state", "state_dir", Path("/data/state")),
     ("AGENT_STALL_S", "12.5", "stall_s", 12.5),
     ("AGENT_DEADLINE_S", "60", "deadline_s", 60.0),
@@ -169,6 +174,8 @@ def test_the_defaults_are_those_of_the_contract():
         "base_model": None,
         "dataset": None,
         "git_revision": None,
+        "git_ref": None,
+        "publish_if": {"conditions": ()},
         "state_dir": Path("/s"),
         "stall_s": 900.0,
         "deadline_s": None,
@@ -364,7 +371,6 @@ def test_a_wrong_alias_is_refused_too():
 @pytest.mark.parametrize(
     "name",
     [
-        "AGENT_PUBLISH_IF",
         "AGENT_FILES",
         "AGENT_EXPECT",
         "AGENT_EXCLUDE",

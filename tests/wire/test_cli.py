@@ -50,7 +50,7 @@ BAD = {
     "no name at all": (10, "HF_REPO_NAME", {"HF_REPO_NAME": ""}),
     "public, private asked": (13, "HF_REPO_PRIVATE", {"HF_REPO_PRIVATE": "true", "HF_REPO_NAME": "ada/open"}),
     "job id no uuid": (10, "JOB_ID", {"JOB_ID": "42"}),
-    "a gate nobody evaluates": (10, "AGENT_PUBLISH_IF", {"AGENT_PUBLISH_IF": "eval_loss<1"}),
+    "a gate that is no condition": (10, "AGENT_PUBLISH_IF", {"AGENT_PUBLISH_IF": "eval_loss < good"}),
     "training config missing": (10, "TRAINING_CONFIG", {"TRAINING_CONFIG": "/nowhere/config.json"}),
 }
 
