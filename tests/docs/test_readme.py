@@ -136,6 +136,22 @@ def test_a_demo_that_is_stopped_leaves_nothing_running(moment, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+SWEEPS = re.findall(r"^\./dev test (-m sweep \S+)", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("arguments", SWEEPS)
+def test_a_documented_sweep_selects_what_the_default_run_leaves_out(arguments):
+    def collected(*chosen):
+        command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:xdist", *chosen]
+        out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+        return set(re.findall(r"^tests/\S+::.*$", out, re.MULTILINE))
+
+    room = arguments.split()[-1]
+    sweep = collected(*arguments.split())
+    assert sweep
+    assert not sweep & collected(room)
+
+
 def test_documents_name_no_file_that_is_not_there():
     for name in ("README.md", "ARCHITECTURE.md"):
         for path in re.findall(r"`((?:tests|bench|hub|requirements)/[\w/.]+)", (ROOT / name).read_text()):
