@@ -167,6 +167,7 @@ class Job:
         try:
             row = ask()
         except (JobRefusedError, JobUnreachableError) as error:
+            self._patience.progress()  # the silence of this server is not the Hub's
             get_logger().warning(
                 "the job row is out of reach; the model is published first",
                 because=error.message,

@@ -100,7 +100,7 @@ class Patience:
     retries: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self.started = self._moved = self.clock()
+        self.started = self._moved = self._began = self.clock()
 
     def progress(self) -> None:
         """Note that something moved."""
@@ -108,7 +108,14 @@ class Patience:
 
     def left_s(self) -> float:
         """Seconds until we give up if nothing moves; negative when that moment has passed."""
-        left = self._moved + self.stall_s - self.clock()
+        return self._left_since(self._moved)
+
+    def attempt_left_s(self) -> float:
+        """Like `left_s`, for the attempt under way: what was silent before it began is not its fault."""
+        return self._left_since(max(self._moved, self._began))
+
+    def _left_since(self, moved: float) -> float:
+        left = moved + self.stall_s - self.clock()
         if self.deadline_s is not None:
             left = min(left, self.started + self.deadline_s - self.clock())
         return left
@@ -131,6 +138,7 @@ class Patience:
         """
 
         def paced() -> T:
+            self._began = self.clock()
             try:
                 result = attempt()
             except RemoteFailure as failure:

@@ -39,7 +39,7 @@ def _sessions(patience: Patience) -> Callable[[], httpx2.Client]:
     """Sessions for the library that end with our patience: its own retries know nothing of it."""
 
     def check(request: httpx2.Request) -> None:
-        if patience.left_s() <= 0:
+        if patience.attempt_left_s() <= 0:
             raise RemoteFailure(f"{OUT_OF_PATIENCE}, before {request.method} {request.url.path}", status=None)
 
     timeout = httpx2.Timeout(min(ANSWER_S, patience.stall_s), connect=min(CONNECT_S, patience.stall_s))

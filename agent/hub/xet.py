@@ -116,7 +116,7 @@ class Upload:
     def _watch(self, group: Any, finished: threading.Event, stalled: threading.Event) -> None:  # noqa: ANN401
         """End the upload when patience runs out: hf_xet itself waits far longer on a silent server."""
         while not finished.wait(_WATCH_EVERY_S):
-            if self._patience.left_s() <= 0:
+            if self._patience.attempt_left_s() <= 0:
                 stalled.set()
                 group.abort()
                 return

@@ -295,3 +295,26 @@ def test_nested_calls_draw_on_one_patience(patience, clock):
 def test_the_numbers_of_the_module_are_the_documented_ones():
     assert retry.LONGEST_RETRY_AFTER_S == 120.0
     assert retry.TOO_MANY_REQUESTS == 429
+
+
+def test_an_attempt_is_not_charged_for_the_silence_before_it(clock):
+    patience = Patience(10, clock=clock, sleep=clock.sleep, jitter=lambda: 0.0)
+    clock.now += 25
+    left = []
+
+    def attempt():
+        left.append((patience.left_s(), patience.attempt_left_s()))
+        clock.now += 4
+        left.append((patience.left_s(), patience.attempt_left_s()))
+
+    patience.call(READ, attempt)
+    assert left == [(-15, 10), (-19, 6)]
+    assert patience.left_s() == patience.attempt_left_s() == 10
+
+
+def test_no_attempt_outlasts_the_deadline(clock):
+    patience = Patience(10, 30, clock=clock, sleep=clock.sleep, jitter=lambda: 0.0)
+    clock.now += 25
+    left = []
+    patience.call(READ, lambda: left.append(patience.attempt_left_s()))
+    assert left == [5]

@@ -116,6 +116,12 @@ def test_a_path_of_no_service_has_no_route(rest, client, path):
     assert (answer.status_code, answer.json()) == (404, {"message": "no Route matched with those values"})
 
 
+@pytest.mark.parametrize("path", ["/rest/v1", "/rest/v1/"])
+def test_the_root_of_the_api_is_not_described(rest, client, path):
+    answer = client.get(rest.endpoint + path, headers={"apikey": rest.publishable_key})
+    assert (answer.status_code, answer.json()["code"]) == (404, "PGRST126")
+
+
 def test_every_answer_has_a_number(rest, client):
     paths = ("/rest/v1/rpc/whoami", TABLE, "/nowhere")
     numbers = {client.get(rest.endpoint + path).headers["sb-request-id"] for path in paths}

@@ -262,6 +262,13 @@ def test_triggers_write_what_the_client_may_not(app, job, pod):
     ]
 
 
+@pytest.mark.parametrize("wish", ["tx=rollback", "tx=commit"])
+def test_a_client_does_not_choose_how_a_transaction_ends(app, job, pod, wish):
+    answer = pod.patch(job, {"status": "uploading"}, headers={"Prefer": f"return=minimal, {wish}"})
+    assert answer.headers["Preference-Applied"] == "return=minimal"
+    assert app.row(job.id)["status"] == "uploading"
+
+
 # Races, waits and lost answers
 
 

@@ -26,6 +26,10 @@ insert into pets (name, mood, weight, born, tags, notes, seen, words) values
   ('bob', 'tired', 'NaN', null, '{}', '{}', '[20,30)', null),
   ('eve', 'fine', null, 'infinity', null, null, null, null);
 create view fine_pets as select id, name from pets where mood = 'fine';
+create table half (id int primary key, shown text);
+insert into half values (1, 'x');
+create table papers (raw json);
+insert into papers values ('{"a": [1,  2]}');
 create table toys (pet int references pets deferrable initially deferred);
 create table log (line text default 'nothing');
 create materialized view counted as select count(*) from pets;
@@ -40,6 +44,10 @@ create function pair(out a int, out b text) stable language sql as $$ select 1, 
 create function rows_of(n int) returns table (i int) stable language sql as
 $$ select generate_series(1, n) $$;
 create function whole(json) returns json immutable language sql as $$ select $1 $$;
+create function mode_of_stable() returns text stable language sql as
+$$ select current_setting('transaction_read_only') $$;
+create function mode_of_volatile() returns text language sql as
+$$ select current_setting('transaction_read_only') $$;
 create function write_log(line text) returns void language sql as $$ insert into log values (line) $$;
 create function remove_all() returns setof pets language sql as $$ delete from pets returning * $$;
 create function twins(a int) returns int language sql as $$ select 1 $$;
@@ -53,7 +61,8 @@ create function failing(state text) returns void language plpgsql as
 $$ begin raise exception using errcode = state; end $$;
 create function local_day() returns text stable language sql as $$ select current_setting('timezone') $$;
 grant select, insert, update, delete on pets, toys, log to visitor;
-grant select on fine_pets, counted to visitor;
+grant select on fine_pets, counted, papers to visitor;
+grant select (shown), update (shown) on half to visitor;
 grant usage on all sequences in schema public to visitor;
 """
 NAME = "field name (* or [a..z0..9_$])"
@@ -163,6 +172,7 @@ def test_values_are_written_by_postgresql(table):
     """NaN and infinity have no JSON; PostgreSQL makes texts of them."""
     assert table.get("/pets?id=eq.2&select=weight,seen") == [{"weight": "NaN", "seen": "[20,30)"}]
     assert table.get("/pets?id=eq.3&select=born") == [{"born": "infinity"}]
+    assert table.get("/papers?select=raw->>a") == [{"a": "[1,  2]"}]
 
 
 @pytest.mark.parametrize(
@@ -233,6 +243,7 @@ def test_head_answers_with_headers_alone(table):
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["Content-Range"] == "0-2/3"
     assert "Content-Length" not in answer.headers
+    assert table.ask("HEAD", "/pets", Range="1-1").headers["Content-Range"] == "0-2/*"
     assert table.ask("HEAD", "/nowhere").status_code == 404
 
 
@@ -350,6 +361,8 @@ def test_a_missing_value_is_null_or_the_default_as_the_client_wishes(table):
     body = [{"name": "ina"}, {"name": "jon", "mood": "tired"}]
     answer = table.ask("POST", path, body, prefer=f"{REP}, missing=default")
     assert [row["mood"] for row in answer.json()] == ["fine", "tired"]
+    path = "/pets?columns=id,name,mood&select=name"
+    assert table.ask("POST", path, {"name": "ina"}, prefer=f"{REP}, missing=default").status_code == 201
     path = "/pets?columns=mood,weight&id=eq.2&select=mood,weight"
     answer = table.ask("PATCH", path, {"weight": 1}, prefer=f"{REP}, missing=default")
     assert answer.json() == [{"mood": "fine", "weight": 1}]
@@ -379,7 +392,16 @@ def test_an_upsert_that_only_merged_created_nothing(table):
     answer = table.ask("POST", "/pets", {"id": 1, "name": "ada", "weight": 9}, prefer=f"{wish}, {REP}")
     assert (answer.status_code, answer.json()[0]["weight"]) == (200, 9)
     assert table.ask("POST", "/pets", {"id": 77, "name": "new"}, prefer=wish).status_code == 201
-    assert table.ask("POST", "/log", {"line": "x"}, prefer=wish).status_code == 201
+    answer = table.ask("POST", "/log", {"line": "x"}, prefer=wish)
+    assert (answer.status_code, answer.headers.get("Preference-Applied")) == (201, None)
+
+
+def test_the_key_is_read_along_with_what_is_selected(table):
+    """Plan.hs, inferColsEmbedNeeds"""
+    body = {"shown": "y"}
+    assert table.ask("PATCH", "/half?shown=eq.x", body).status_code == 204
+    answer = table.ask("PATCH", "/half?shown=eq.x&select=shown", body, prefer=REP)
+    assert (answer.status_code, answer.json()["code"]) == (401, "42501")
 
 
 def test_rows_are_deleted_and_come_back(table):
@@ -453,6 +475,9 @@ def test_a_function_must_not_affect_more_rows_than_allowed(table):
 def test_a_read_only_call_cannot_write(table):
     answer = table.ask("GET", "/rpc/write_log?line=x")
     assert (answer.status_code, answer.json()["code"]) == (405, "25006")
+    assert table.get("/rpc/mode_of_volatile") == "on"
+    assert table.ask("POST", "/rpc/mode_of_stable").json() == "on"
+    assert table.ask("POST", "/rpc/mode_of_volatile").json() == "off"
 
 
 @pytest.mark.parametrize(

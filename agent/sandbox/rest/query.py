@@ -45,7 +45,7 @@ def parse_query(text: str, *, calls: bool = False) -> Query:
     special = [(*_split(key), value) for key, value in given if _split(key)[1] in _RESERVED_ENDINGS]
     order = [(path, parse_order(value)) for path, ending, value in special if ending == "order"]
     trees = [
-        parse_tree(f"not.{ending}" if "not" in path else ending, value)
+        parse_tree(f"not.{ending}" if path else ending, value)
         for path, ending, value in special
         if ending in {"and", "or"}
     ]
