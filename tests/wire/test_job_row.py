@@ -171,6 +171,33 @@ def test_a_trigger_that_changes_what_was_written_is_not_believed(any_app, pod, h
     assert "reads back differently" in str(said)
 
 
+def test_a_row_that_changes_right_after_it_was_written_is_not_called_done(
+    legacy_app, pod, hub, trained, monkeypatch
+):
+    """A late metrics report puts the progress back, as nothing in such a table forbids."""
+    job, update = legacy_app.add_job(), Connection.update
+
+    def put_back(self, changes, *args, **kwargs):
+        found = update(self, changes, *args, **kwargs)
+        if changes["status"] == "completed":
+            legacy_app.change(job.id, progress=42.0)
+        return found
+
+    monkeypatch.setattr(Connection, "update", put_back)
+    code, answer = told(pod, trained("sft_lora"), **legacy_app.environ(job))
+    assert (code, answer["published"], answer["job"]["status"]) == (15, True, "completed")
+    assert "reads back differently than it was written: progress is 42.0" in answer["error"]["message"]
+
+
+def test_an_address_that_no_update_can_add_is_told_as_such(app, pod, hub, trained):
+    job = app.add_job(status="completed", progress=100, completed_at="2026-01-01T00:00:00Z")
+    app.sql("drop policy agent_update on local_training_jobs")
+    code, answer = told(pod, trained("sft_lora"), **app.environ(job))
+    assert (code, answer["published"], answer["job"]["status"]) == (15, True, "completed")
+    assert "can be seen but not changed" in answer["error"]["message"]
+    assert app.row(job.id)["model_url"] is None
+
+
 def wrong_id(app, job):
     return {"JOB_ID": "00000000-0000-4000-8000-000000000000"}
 

@@ -167,6 +167,13 @@ def test_a_row_completed_by_somebody_else_receives_the_address_once(place, store
     assert place.look()["model_url"] == URL
 
 
+def test_a_row_completed_by_somebody_else_meanwhile_still_receives_the_address(place, store):
+    store.read()
+    place.put(status="completed", progress=100.0, completed_at=BEFORE)
+    assert store.complete(model_url=URL, note=None).model_url == URL
+    assert place.look()["model_url"] == URL
+
+
 def test_a_note_tells_why_nothing_was_published(place, store):
     row = store.complete(model_url=None, note="HF_TOKEN was not set")
     assert (row.status, row.progress, row.model_url) == ("completed", 100.0, None)
