@@ -75,9 +75,6 @@ begin
     detail = '{"status":332,"status_text":"My Custom Status","headers":{"X-Header":"str"}}';
 end $$;
 create function bad_subquery() returns setof items language sql as $$ select * from items where id = (select id from items) $$;
-create function sleep(seconds double precision) returns void language sql as $$ select pg_sleep(seconds) $$;
-create function short_timeout() returns void language sql set statement_timeout = '50ms' as $$ select pg_sleep(30) $$;
-create function terminate_myself() returns void language sql security definer as $$ select pg_terminate_backend(pg_backend_pid()) $$;
 create function privileged_hello(name text) returns text language sql as $$ select 'Privileged hello to ' || $1 $$;
 revoke execute on function privileged_hello(text) from public;
 grant execute on function privileged_hello(text) to postgrest_test_author;

@@ -131,10 +131,11 @@ def fail_most(one, mix, seed):
 
 def fail_the_row(one, mix, seed):
     """Of the database's answers 30, 60 or 95 % fail; the model is published at once all the same."""
-    faults = afflict(one.app.rest, mix, (0.3, 0.6, 0.95)[seed % 3], seed, match=TABLE)
-    code, answer = one.told(**patience_of(seed))
+    share, limit = (0.3, 0.6, 0.95)[seed % 3], patience_of(seed)
+    faults = afflict(one.app.rest, mix, share, seed, match=TABLE)
+    code, answer = one.told(**limit)
     assert fired(faults) > 0
-    assert code in {0, 76}, answer
+    assert code in ({0, 76} if limit or share > 0.3 else {0}), answer
     one.assert_published_once()
     if code == 76:
         assert answer["published"]
@@ -151,19 +152,22 @@ def fail_both(one, seed):
     assert all(fired(of_one) for of_one in faults)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_hub_that_fails_a_third_of_all_requests_gets_its_one_commit(seed, stage):
-    fail_a_third(stage(seed), MIXED, seed)
+# Chosen so that each ends differently: with a commit whose answer is lost, in place of another model, …
+@pytest.mark.parametrize(("mix", "seed"), [("lost", 11), ("truncated", 22), ("429", 2), (MIXED, 1)])
+def test_a_hub_that_fails_a_third_of_all_requests_gets_its_one_commit(mix, seed, stage):
+    fail_a_third(stage(seed), mix, seed)
 
 
+# … patiently, impatiently …
 @pytest.mark.parametrize("seed", [1, 4])
 def test_a_hub_that_fails_most_requests_is_published_to_now_or_by_a_rerun(seed, stage):
     fail_most(stage(seed), MIXED, seed)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_database_that_fails_most_requests_is_told_the_truth_now_or_by_a_rerun(seed, stage):
-    fail_the_row(stage(seed), MIXED, seed)
+# … and with a row that says completed, or still running.
+@pytest.mark.parametrize(("mix", "seed"), [(MIXED, 1), ("503", 14)])
+def test_a_database_that_fails_most_requests_is_told_the_truth_now_or_by_a_rerun(mix, seed, stage):
+    fail_the_row(stage(seed), mix, seed)
 
 
 SWEEP = list(itertools.product(MIXES, range(10, 28)))
