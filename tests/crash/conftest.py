@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     Tree = Mapping[str, Entry]
 
 LONGEST_S = 120.0  # for one finalize on a busy machine; a quiet one takes two seconds
-NEVER_PUBLISHED = {"training_args.bin"}
+NEVER_PUBLISHED = {"training_args.bin", "trainer_state.json"} | {
+    f"{kind}_results.json" for kind in ("all", "eval", "train")
+}
 MADE_HERE = {"README.md", "adapter_config.json", "finalize.json"}  # repaired or written for the reader
 HUB, ROW = "hub", "row"
 
@@ -130,6 +132,7 @@ class Stage:
         self.older = [commit.oid for commit in hub.repo(self.repo_id).commits()] if over else []
         self.seen = [self.readers_see()]
         self.processes: list[subprocess.Popen[str]] = []
+        self.more: dict[str, str] = {}  # variables of its pod
 
     def close(self) -> None:
         """End what a failed test left running."""
@@ -140,7 +143,7 @@ class Stage:
 
     def start(self, pod: Pod | None = None, folder: Path | None = None) -> subprocess.Popen[str]:
         """Start a finalize as the pod's entrypoint does."""
-        environ = self.app.environ(self.job) | {"HF_REPO_NAME": self.repo_id}
+        environ = self.app.environ(self.job) | {"HF_REPO_NAME": self.repo_id} | self.more
         process = (pod or self.pod).command(folder or self.folder, **environ)
         self.processes.append(process)
         return process
