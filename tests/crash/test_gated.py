@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+SHARES = 4  # no test takes longer than the watchdog allows
 GATE = {"AGENT_PUBLISH_IF": "improves:train_loss"}
 
 
@@ -32,5 +33,6 @@ def test_a_model_that_was_published_before_the_kill_does_not_have_to_improve_on_
 
 
 @pytest.mark.sweep
-def test_a_gated_model_survives_a_kill_at_any_request(gated):
-    survive(gated, gated().quiet().moments())
+@pytest.mark.parametrize("share", range(SHARES))
+def test_a_gated_model_survives_a_kill_at_any_request(share, gated):
+    survive(gated, gated().quiet().moments()[share::SHARES])
