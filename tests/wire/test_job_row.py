@@ -587,10 +587,7 @@ def test_a_cancel_after_the_model_went_up_keeps_the_cancel_and_says_both(app, po
 
 @pytest.fixture
 def beats(monkeypatch):
-    """Beats without a pause; `beats("cancelled")` waits for two that saw this status.
-
-    When the second one is under way, the first one has been noted.
-    """
+    """Beats without a pause; `beats("cancelled")` waits for one that saw this status, and may be long past."""
     seen = {status: threading.Semaphore(0) for status in ("running", "cancelled")}
     beat = SupabaseStore.beat
 
@@ -601,7 +598,7 @@ def beats(monkeypatch):
 
     monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.01)
     monkeypatch.setattr(SupabaseStore, "beat", watched)
-    return lambda status: all(seen[status].acquire(timeout=30) for _ in range(2))
+    return lambda status: seen[status].acquire(timeout=30)
 
 
 def test_a_running_upload_keeps_the_row_warm(any_app, pod, hub, trained, monkeypatch, beats):
@@ -609,7 +606,8 @@ def test_a_running_upload_keeps_the_row_warm(any_app, pod, hub, trained, monkeyp
 
     def slowly(self):
         times.append(any_app.row(job.id))
-        assert beats("running")
+        while any_app.row(job.id) == times[0]:
+            assert beats("running")
         times.append(any_app.row(job.id))
         send(self)
 
@@ -632,6 +630,7 @@ def test_a_cancel_during_the_upload_is_noticed_before_anything_is_visible(
         send(self)
         assert any_app.cancel(job.id)
         assert beats("cancelled")
+        assert beats("cancelled")  # when the second one was seen, the first one had been noted
 
     monkeypatch.setattr(story.Finalize, "send_content", cancelled_meanwhile)
     code, answer = told(pod, trained("sft_lora"), **any_app.environ(job))
