@@ -587,7 +587,7 @@ def test_a_cancel_after_the_model_went_up_keeps_the_cancel_and_says_both(app, po
 
 @pytest.fixture
 def beats(monkeypatch):
-    """Beats without a pause; `beats("cancelled")` waits for one that saw this status, and may be long past."""
+    """Beats without a pause; `beats("cancelled")` waits for one that saw this status, perhaps long ago."""
     seen = {status: threading.Semaphore(0) for status in ("running", "cancelled")}
     beat = SupabaseStore.beat
 
