@@ -111,7 +111,6 @@ class Exchange:
                     record.sent_bytes += len(part)
                     await answer.write(part)
             if truncated:
-                await answer.drain()
                 if request.transport:
                     request.transport.close()
             else:
