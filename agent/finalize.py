@@ -44,8 +44,9 @@ def finalize(config: Config, outcome: Outcome, patience: Patience, *, dry_run: b
     Raises:
         AgentError: with code, exit code and hint; the row says so too, unless a rerun can mend it.
     """
-    journal = Journal(_folder_of(config))
-    with nullcontext() if dry_run else Lock(journal.folder, patience):
+    folder = _folder_of(config)
+    with nullcontext() if dry_run else Lock(folder, patience):
+        journal = Journal(folder)  # not before: another finalizer may have been writing it
         story = Finalize(config, outcome, patience, journal)
         try:
             story.run(dry_run=dry_run)

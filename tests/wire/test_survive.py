@@ -10,8 +10,10 @@ import subprocess
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.durable import read_trail
+from agent.journal import Journal, Lock
 from agent.sandbox.loopback import Fault
 from tests.wire.test_job_row import TABLE, assert_true, told
 
@@ -107,6 +109,23 @@ def test_a_failure_the_row_was_not_told_is_told_by_the_next_run(app, pod, hub, t
     row = app.row(job.id)
     assert (code, row["status"]) == (11, "failed")
     assert events_of(pod, job).count("recorded") == 2
+
+
+def test_the_journal_is_read_only_when_the_other_finalizer_has_ended(undelivered, app, pod, hub, monkeypatch):
+    """While this one waited for the lock, the other one told the row itself."""
+    job, folder = undelivered
+    enter = Lock.__enter__
+
+    def waited(self):
+        Journal(pod.state_dir / job.id).post(None)
+        return enter(self)
+
+    monkeypatch.setattr(Lock, "__enter__", waited)
+    with capture_logs() as said:
+        code, answer = told(pod, folder, **app.environ(job))
+    assert "told the job row what happened before" not in str(said)
+    assert_true(app, job, hub, code, answer)
+    assert code == 0
 
 
 @pytest.mark.parametrize("tenth", range(10))
