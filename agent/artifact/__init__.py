@@ -1,11 +1,14 @@
 """What a whole model is: which files make it, what they are called together, what stays behind."""
 
 from agent.artifact.digest import content_id, digest, finalize_id, local_job_id
-from agent.artifact.inventory import Inventory, LocalFile, take_stock
+from agent.artifact.files import LocalFile
+from agent.artifact.findings import Finding
+from agent.artifact.inventory import Inventory, take_stock
 from agent.artifact.names import is_model_family
 from agent.artifact.training import Training, read_training
 
 __all__ = [
+    "Finding",
     "Inventory",
     "LocalFile",
     "Training",

@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from agent.artifact.files import open_regular
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.artifact.inventory import LocalFile
+    from agent.artifact.files import LocalFile
     from agent.hashes import HashMemory
 
 HASH_THREADS = 2
@@ -19,7 +21,7 @@ HASH_THREADS = 2
 
 def sha256_of(file: LocalFile) -> str:
     """Return the sha256 of a file's bytes, in hex, by one sequential read."""
-    with file.source.open("rb") as stream:
+    with open_regular(file.source) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -10,26 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.artifact import names
+from agent.artifact.files import LocalFile
 from agent.errors import ArtifactError
 from agent.hashes import Stamp
 from agent.parse import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-@dataclass(frozen=True)
-class LocalFile:
-    """One file to publish: where it will stand in the repo, where it is on disk, and its stamp."""
-
-    path: str
-    source: Path
-    stamp: Stamp
-
-    @property
-    def size_bytes(self) -> int:
-        """Size when stock was taken."""
-        return self.stamp.size_bytes
 
 
 @dataclass(frozen=True)
