@@ -76,7 +76,7 @@ def test_a_model_never_competes_with_itself(touched, app, pod, hub, trained, mon
     def stop(self):
         raise SystemExit
 
-    monkeypatch.setattr(story.Finalize, "verify", stop)
+    monkeypatch.setattr(story.Publisher, "verify", stop)
     with pytest.raises(SystemExit):
         pod.finalize(folder, **gate, **app.environ(job))
     monkeypatch.undo()

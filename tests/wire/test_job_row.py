@@ -567,13 +567,13 @@ def test_a_cancel_that_races_with_completed_has_one_winner_and_everybody_knows_i
 
 def test_a_cancel_after_the_model_went_up_keeps_the_cancel_and_says_both(app, pod, hub, trained, monkeypatch):
     job = app.add_job()
-    tree = story.Finalize.verify
+    tree = story.Publisher.verify
 
     def cancelled_meanwhile(self):
         tree(self)
         assert app.cancel(job.id)
 
-    monkeypatch.setattr(story.Finalize, "verify", cancelled_meanwhile)
+    monkeypatch.setattr(story.Publisher, "verify", cancelled_meanwhile)
     code, answer = told(pod, trained("sft_lora"), **app.environ(job))
     row = assert_true(app, job, hub, code, answer)
     assert (code, answer["result"], answer["published"], row["status"]) == (
@@ -602,7 +602,7 @@ def beats(monkeypatch):
 
 
 def test_a_running_upload_keeps_the_row_warm(any_app, pod, hub, trained, monkeypatch, beats):
-    job, send, times = any_app.add_job(progress=50.0), story.Finalize.send_content, []
+    job, send, times = any_app.add_job(progress=50.0), story.Publisher.send_content, []
 
     def slowly(self):
         times.append(any_app.row(job.id))
@@ -611,7 +611,7 @@ def test_a_running_upload_keeps_the_row_warm(any_app, pod, hub, trained, monkeyp
         times.append(any_app.row(job.id))
         send(self)
 
-    monkeypatch.setattr(story.Finalize, "send_content", slowly)
+    monkeypatch.setattr(story.Publisher, "send_content", slowly)
     code, answer = told(pod, trained("sft_lora"), **any_app.environ(job))
     assert_true(any_app, job, hub, code, answer)
     before, after = times
@@ -624,7 +624,7 @@ def test_a_running_upload_keeps_the_row_warm(any_app, pod, hub, trained, monkeyp
 def test_a_cancel_during_the_upload_is_noticed_before_anything_is_visible(
     any_app, pod, hub, trained, monkeypatch, beats
 ):
-    job, send = any_app.add_job(), story.Finalize.send_content
+    job, send = any_app.add_job(), story.Publisher.send_content
 
     def cancelled_meanwhile(self):
         send(self)
@@ -632,7 +632,7 @@ def test_a_cancel_during_the_upload_is_noticed_before_anything_is_visible(
         assert beats("cancelled")
         assert beats("cancelled")  # when the second one was seen, the first one had been noted
 
-    monkeypatch.setattr(story.Finalize, "send_content", cancelled_meanwhile)
+    monkeypatch.setattr(story.Publisher, "send_content", cancelled_meanwhile)
     code, answer = told(pod, trained("sft_lora"), **any_app.environ(job))
     row = assert_true(any_app, job, hub, code, answer)
     assert (code, answer["result"], answer["published"], row["status"]) == (
@@ -644,7 +644,7 @@ def test_a_cancel_during_the_upload_is_noticed_before_anything_is_visible(
 
 
 def test_a_heartbeat_that_is_not_heard_stops_nothing(app, pod, hub, trained, monkeypatch):
-    job, send, stumbled = app.add_job(), story.Finalize.send_content, threading.Semaphore(0)
+    job, send, stumbled = app.add_job(), story.Publisher.send_content, threading.Semaphore(0)
     beat = SupabaseStore.beat
 
     def watched(self):
@@ -662,7 +662,7 @@ def test_a_heartbeat_that_is_not_heard_stops_nothing(app, pod, hub, trained, mon
 
     monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.01)
     monkeypatch.setattr(SupabaseStore, "beat", watched)
-    monkeypatch.setattr(story.Finalize, "send_content", cut_off)
+    monkeypatch.setattr(story.Publisher, "send_content", cut_off)
     code, answer = told(pod, trained("sft_lora"), **app.environ(job))
     assert_true(app, job, hub, code, answer)
     assert code == 0

@@ -1,0 +1,230 @@
+"""The Hub's part of the story: look, send, commit, prove. What only a reader can see is never assumed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from agent import artifact, publication
+from agent.errors import AgentError
+from agent.hashes import HashMemory
+from agent.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.artifact import Training
+    from agent.config import Config
+    from agent.hub.files import Stored
+    from agent.journal import Journal
+    from agent.outcome import Outcome
+    from agent.publication import Draft, Identity
+    from agent.retry import Patience
+
+
+class Publisher:
+    """One draft on its way to the Hub; its methods are steps 3 and 5 to 8 of the design, in order.
+
+    Args:
+        config: what was asked for.
+        outcome: filled in on the way.
+        patience: how long to keep trying.
+        journal: the account of what happened.
+        draft: what is published.
+        training: what is known of the training.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        outcome: Outcome,
+        patience: Patience,
+        journal: Journal,
+        *,
+        draft: Draft,
+        training: Training,
+    ) -> None:
+        self.config, self.outcome, self.patience, self.journal = config, outcome, patience, journal
+        self.draft, self.stock, self.training = draft, draft.stock, training
+        self.memory = HashMemory(config.state_dir / "hashes.json")
+        self.sha256s: dict[str, str] = {}
+        self.identity: Identity | None = None
+        self.commit_oid: str | None = None
+        self.sent: list[Stored] = []
+        self.made: list[Stored] = []
+        self.proven: list[str] = []
+
+    def look(self) -> None:
+        """3. Already there? Afterwards repo and branch are known, and our commit if the branch has it."""
+        from agent.hub.client import HubClient
+        from agent.hub.naming import repo_id_for
+        from agent.hub.repo import Repo
+
+        with self.outcome.step("look"):
+            client = HubClient(endpoint=self.config.endpoint, token=self.config.token, patience=self.patience)
+            self.repo = Repo(client, repo_id_for(self.config, client), self.config.revision)
+            self.outcome.repo_id = self.repo.repo_id
+            self.state = self.repo.look()
+            self.repo.check_visibility(self.state, private=self.config.private)
+            newest = max(file.stamp.mtime_ns for file in self.stock.files)
+            if self.config.publish_if.compares:
+                newest = (
+                    0  # whatever its age, a commit of this job is looked at: no model competes with itself
+                )
+            if publication.may_be_published(self.state, self.config.job_id, newest):
+                self.sha256s = self.digest()
+                self._identify(self.sha256s)
+            if self.commit_oid:
+                get_logger().info("already published", commit=self.commit_oid)
+
+    def publish(self, before_commit: Callable[[], None]) -> None:
+        """Steps 5 to 8: afterwards the model is on the Hub, proven.
+
+        Args:
+            before_commit: raises if the commit must not be made any more.
+        """
+        from agent.hub.commit import ContentGoneError
+
+        if self.commit_oid is None:
+            with self.outcome.step("repo"):
+                self.ensure_repo()
+            self.send_content()
+        if self.commit_oid is None:
+            before_commit()
+            try:
+                self.commit()
+            except ContentGoneError as error:
+                get_logger().warning("the Hub lost what was sent; sending again", because=error.message)
+                self.forget()
+                self.send_content()
+                before_commit()
+                self.commit()
+        with self.outcome.step("verify"):
+            self.verify()
+
+    def ensure_repo(self) -> None:
+        """5. Repo: it exists, as visible as asked. If we die here, an empty repo is found again."""
+        self.state = self.repo.ensure(self.state, private=self.config.private)
+        self.head = self.state.commits[0]
+        self.tree = self.repo.tree(self.head.oid)
+
+    def send_content(self) -> None:
+        """6. Content: all bytes are in the Hub's storage. If we die here, it keeps them; nobody sees them.
+
+        Raises:
+            ArtifactError: a file changed while it was read.
+        """
+        from agent.hub import content
+
+        with self.outcome.step("content"), self.stock.reading():
+            delivery = content.deliver(
+                self.repo, self.draft.pieces(), self.draft.later, self.sha256s, self.forget
+            )
+        self.outcome.uploaded_bytes += delivery.sent_bytes
+        self.sent = list(delivery.stored)
+        self.draft.remember(self.sent, self.memory)
+        self._identify({one.path: one.sha256 for one in self.sent} | self.draft.raw_sha256s)
+        self.journal.note("content_uploaded", bytes=delivery.sent_bytes)
+
+    def commit(self) -> None:
+        """7. Commit: one, replacing the model. If we die here, readers see the old tree or the new one."""
+        from agent.hub.commit import replace_model
+
+        assert self.identity
+        with self.outcome.step("commit"):
+            self.made = publication.make(
+                self.draft,
+                config=self.config,
+                training=self.training,
+                repo=self.repo,
+                identity=self.identity,
+                sent=self.sent,
+                head=self.head,
+                tree=self.tree,
+            )
+            self.commit_oid = replace_model(
+                self.repo,
+                head=self.head,
+                tree=self.tree,
+                stored=[*self.sent, *self.made],
+                message=publication.message(self.config, self.training, self.identity),
+                is_model_file=artifact.is_model_family,
+            )
+        self.journal.note("committed", commit=self.commit_oid, repo_id=self.repo.repo_id)
+
+    def verify(self) -> None:
+        """8. Verify: only what passes here may be called published.
+
+        Raises:
+            VerifyMismatchError: the Hub does not hold what was on disk.
+        """
+        from agent.hub import verify
+
+        assert self.identity
+        assert self.commit_oid
+        self.outcome.commit, self.outcome.job_id = self.commit_oid, str(self.identity.job_id)
+        tree = self.repo.tree(self.commit_oid)
+        if not self.made:
+            self.made = verify.read_made(
+                self.repo, self.commit_oid, self.draft.later, self.identity.finalize_id
+            )
+        with self.stock.reading():
+            in_git = {path for path, entry in tree.items() if entry.sha256 is None}
+            sent = self.sent or self.draft.as_on_disk(self.sha256s, in_git)
+        verify.prove(
+            self.repo,
+            self.commit_oid,
+            tree,
+            [*sent, *self.made],
+            is_model_file=artifact.is_model_family,
+            xet_hash_of=lambda path: self.draft.xet_hash(path, self.memory),
+        )
+        self.patience.progress()
+        self.memory.save()
+        self.outcome.published, self.outcome.model_url = True, self.repo.url
+        self.proven = sorted(one.path for one in [*sent, *self.made])
+        self.outcome.files = len(self.proven)
+        self.outcome.size_bytes = sum(one.size_bytes for one in [*sent, *self.made])
+        self.journal.note("verified", commit=self.commit_oid, files=self.outcome.files)
+        get_logger().info("proven", commit=self.commit_oid, files=self.outcome.files)
+
+    def tag(self) -> None:
+        """Set the tag that the card links to."""
+        assert self.identity
+        assert self.commit_oid
+        earlier = any(one.trailer("Job-Id") == str(self.identity.job_id) for one in self.state.commits)
+        try:
+            self.repo.tag(self.identity.tag, self.commit_oid, move=earlier and bool(self.sent))
+        except AgentError as error:
+            # Without its tag the model is no less published: the card's link is stale, that is all.
+            get_logger().warning("the tag could not be set", tag=self.identity.tag, because=error.message)
+
+    def forget(self) -> None:
+        """Drop every hint about what the Hub's storage has: it turned out to be wrong."""
+        from agent.hub.environment import fresh_cache
+
+        fresh_cache(os.environ, self.config.state_dir)
+        self.memory.forget()
+        self.sha256s = {}
+
+    def digest(self) -> dict[str, str]:
+        """Hash every file; on a slow volume this takes longer than a silent server may."""
+        with self.stock.reading():
+            sha256s = artifact.digest(self.stock.files, self.memory)
+        self.patience.progress()
+        return sha256s
+
+    def name_locally(self) -> None:
+        """Identify content that stays here, for a job that nobody named."""
+        self.identity = publication.identify(self.config, self.config.repo_name or "", self.digest())
+        self.memory.save()
+
+    def where_it_is(self) -> str:
+        """A sentence that says what of this is on the Hub."""
+        assert self.commit_oid
+        return publication.where_it_is(self.repo.url, self.commit_oid, self.proven)
+
+    def _identify(self, sha256s: dict[str, str]) -> None:
+        self.identity = publication.identify(self.config, self.repo.repo_id, sha256s)
+        found = publication.find(self.state, self.config.job_id, self.identity.finalize_id)
+        self.commit_oid = found.oid if found else None
