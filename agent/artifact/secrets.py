@@ -1,0 +1,343 @@
+"""Credentials in what would be published.
+
+Looked for are the formats of the library detect-secrets that name their service, those of more services
+around a training, and the secrets that this process holds. Every one of these formats has 20 characters in
+a row that a token may have, which text seldom has: only around such places, and there only where a literal
+of a format stands, regular expressions run.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import json
+import re
+import urllib.parse
+import zipfile
+import zlib
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from functools import cache
+from itertools import accumulate
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from agent.artifact.files import open_regular
+from agent.artifact.findings import Finding
+from agent.artifact.pickles import STORAGE, ZIP_MAGIC, DamagedZipError, open_member, open_zip
+from agent.artifact.safetensors import listed
+from agent.log import HIDDEN, SHORTEST_SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from io import BufferedReader
+
+    from agent.artifact.files import LocalFile
+
+_CHUNK = 4 << 20
+_OVERLAP = 16 << 10  # longer than any match with all that belongs to it
+_WHOLE = 64 << 20
+_EDGE = 32 << 20
+_MOST_UNPACKED = 256 << 20
+_SMALL_STORAGE = 1 << 20
+_LONGEST_HEADER = 100_000_000  # of a safetensors file, by its format
+
+_TOKEN_RUN = b"a" * 20
+_TOKEN_CHARACTERS = bytes(
+    ord("a") if re.match(rb"[A-Za-z0-9_/+-]", bytes([code])) else ord(" ") for code in range(256)
+)
+_BEFORE_RUN, _BEHIND_RUN = 160, 8  # what else belongs to a match: a name, a header, a quote
+_BEGINNING = 8192  # tells text from other bytes
+
+_KNOWN = "a secret that this process was given"
+
+_HINT = "Remove it, and revoke it where it was made: whoever has read it can use it."
+
+
+class _Format(NamedTuple):
+    """A match has one of the literals in it, at most so many bytes behind its beginning and before its end.
+
+    The empty literal is in every text: the pattern is tried everywhere.
+    """
+
+    kind: str
+    literals: tuple[bytes, ...]
+    pattern: bytes = b"%b"
+    before: int = 0
+    after: int = 4096
+
+
+# A blob in base64 has every short literal in it, but a token does not stand amid so many more characters.
+_NOT_WITHIN = rb"(?<![A-Za-z0-9_+-]{16})"
+_ENDS = rb"(?![A-Za-z0-9_+/-]{8})"
+# From detect-secrets, whose pattern goes in for %b. Left out are its entropy, keyword, basic auth, IP, IBM,
+# Cloudant, SoftLayer and Artifactory detectors, for ordinary text looks like what they find, and its private
+# keys, which are found by the words alone.
+_DETECTORS = (
+    # Not within a longer word of capitals: sequences of DNA and proteins have everything in them.
+    _Format("AWS Access Key", (b"A3T", b"ABIA", b"ACCA", b"AKIA", b"ASIA", b"aws", b"AWS", b"Aws"),
+            rb"(?<![A-Z0-9])(?:%b)(?![A-Z0-9])", after=128),
+    _Format("Azure Storage Account access key", (b"AccountKey=",)),
+    # Its first part is the number of the bot, in base64.
+    _Format("Discord Bot Token", (b"",), rb"(?=(?:[MNO][DTjz][AEIMQUYcgk][wxyz0-5]){5})(?:%b)"),
+    _Format("GitHub Token", (b"gh",), _NOT_WITHIN + rb"(?:%b)"),
+    _Format("GitLab Token", (b"gl", b"GR1348941")),
+    _Format("JSON Web Token", (b"eyJ",), _NOT_WITHIN + rb"(?:%b)"),
+    _Format("Mailchimp Access Key", (b"-us",), before=32, after=8),
+    _Format("NPM tokens", (b"/:_authToken=",), before=120, after=64),
+    _Format("OpenAI Token", (b"T3BlbkFJ",), before=120, after=64),
+    _Format("PyPI Token", (b"pypi-AgE",)),
+    _Format("SendGrid API Key", (b"SG.",)),
+    _Format("Slack Token", (b"xox", b"hooks.slack.com/services/"), before=8, after=128),
+    _Format("Square OAuth Secret", (b"sq0csp-",)),
+    _Format("Stripe Access Key", (b"k_live_",), before=1, after=64),
+    _Format("Telegram Bot Token", (b":AA",), before=10, after=64),  # as all that Telegram gives out
+    _Format("Twilio API Key", (b"SK",)),  # an Account SID (AC…) is no secret
+)  # fmt: skip
+# As the services document them; lengths that they do not tell are from the rules of gitleaks and betterleaks.
+_OURS = (
+    _Format("Hugging Face Token", (b"hf_", b"api_org_"),
+            _NOT_WITHIN + rb"hf_[A-Za-z0-9]{30,50}" + _ENDS +
+            rb"|hf_oauth_[A-Za-z0-9._-]{20,}|api_org_[A-Za-z]{34}"),
+    _Format("OpenAI Token", (b"sk-",), rb"sk-(?:proj|svcacct|admin)-[A-Za-z0-9_-]{40,}"),
+    _Format("Anthropic API Key", (b"sk-",), rb"sk-ant-[a-z]{3,8}\d\d-[A-Za-z0-9_-]{80,}"),
+    _Format("AWS Secret Access Key", (b"ecret", b"ECRET"),
+            rb"(?:ecret[_-]?[Aa]ccess[_-]?[Kk]ey|ECRET_ACCESS_KEY|(?<=aws_s)ecret_key|(?<=AWS_S)ECRET_KEY)"
+            rb"[\s\"'\\\]:=,>]{1,12}(?P<secret>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"),
+    _Format("GitHub Token", (b"github_pat_",), rb"github_pat_[A-Za-z0-9_]{82}"),
+    _Format("Weights & Biases API Key", (b"wandb", b"WANDB", b"Wandb"),
+            rb"wandb_v1_[A-Za-z0-9_]{60,}|(?i:wandb[\w.\s\"'\\[\]-]{0,40}?(?:key|token|login|password))"
+            rb"[\w\s\"'\\=:,({\[\]>-]{1,24}?(?<![0-9a-f])(?P<secret>[0-9a-f]{40})(?![0-9a-f])"),
+    _Format("Supabase Key", (b"sb_secret_", b"sbp_"),
+            rb"sb_secret_[A-Za-z0-9_-]{31}|sbp_(?:oauth_)?[a-z0-9]{40}"),
+    _Format("Google API Key", (b"AIza",), _NOT_WITHIN + rb"AIza[A-Za-z0-9_-]{35}" + _ENDS),
+    _Format("RunPod API Key", (b"rpa_",), rb"rpa_[A-Z0-9]{40}"),
+    _Format("NPM tokens", (b"npm_",), _NOT_WITHIN + rb"npm_[A-Za-z0-9]{36}" + _ENDS),
+    _Format("Private Key", (b"BEGIN ",),
+            rb"BEGIN (?:[A-Z0-9]{2,9} ){0,2}PRIVATE KEY(?: BLOCK)? ?-{4,5}(?:[\s\"'+,]|\\+[nr]){1,40}"
+            rb"(?:[A-Z][A-Za-z-]{2,20}: [^\n\\]{1,80}(?:\s|\\+[nr]){1,20}){0,3}"
+            rb"(?P<secret>[A-Za-z0-9+/]{40})"),
+    _Format("Private Key", (b"PuTTY-User-Key-File-",), rb"PuTTY-User-Key-File-[23]: (?:ssh|ecdsa)-"),
+)  # fmt: skip
+
+_SAYS_EXAMPLE = re.compile(rb"(?i:example)|xxxx|XXXX")
+# A word, also in capitals or several LikeThis; a short number; letters of a genome.
+_WORD = rb"(?:(?:[A-Z]{0,4}[a-z]{3,}+)++\d{0,2}|[A-Za-z]{1,3}|[A-Z]{1,12}|\d{1,8}|[ACGTUN]+)"
+_WORDS = re.compile(rb"[^A-Za-z0-9]*+(?:%b(?:[^A-Za-z0-9]++|\Z))++" % _WORD)
+
+
+def scan(files: Sequence[LocalFile], known: Collection[str]) -> Iterator[Finding]:
+    """Find credentials in files, in their names, and in the members of zip containers.
+
+    Of weights, only what is no tensor is read. No finding quotes any part of a secret.
+
+    Args:
+        files: what would be published.
+        known: secrets that this process holds; they are found in plain, JSON and URL spelling.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    literals = _spellings(known)
+    for file in files:
+        yield from _Search(literals).findings(file)
+
+
+def _spellings(known: Collection[str]) -> list[bytes]:
+    return sorted(
+        {
+            spelling.encode()
+            for secret in known
+            if len(secret) >= SHORTEST_SECRET
+            for spelling in (
+                secret,
+                json.dumps(secret)[1:-1],
+                json.dumps(secret, ensure_ascii=False)[1:-1],
+                urllib.parse.quote(secret, safe=""),
+            )
+        }
+    )
+
+
+class _Search:
+    """The search of one file, which is read once; each kind of credential is told once."""
+
+    def __init__(self, literals: list[bytes]) -> None:
+        self._literals = literals
+        self._found: dict[str, str] = {}
+        self._partly = ""
+        self._unpacked = 0
+
+    def findings(self, file: LocalFile) -> Iterator[Finding]:
+        """What there is to tell of the file, under a path without secrets."""
+        path = self._in_name(file.path)
+        with open_regular(file.source) as stream:
+            self._in_file(file, stream)
+        for kind, where in self._found.items():
+            yield Finding(path, "secret", f"holds a credential ({kind}){where}", _HINT)
+        if self._partly:
+            message = f"was searched for credentials in part only: {self._partly}"
+            yield Finding(path, "partly-scanned", message, "Look through it yourself.", refuses=False)
+
+    def _in_name(self, path: str) -> str:
+        if not self._in_data(path.encode(), " in its name"):
+            return path
+        parts = [HIDDEN if self._in_data(part.encode(), "") else part for part in path.split("/")]
+        return "/".join(parts) if HIDDEN in parts else HIDDEN
+
+    def _in_file(self, file: LocalFile, stream: BufferedReader) -> None:
+        head, size = stream.peek(16)[:16], file.size_bytes
+        if head.startswith(ZIP_MAGIC):
+            try:
+                with open_zip(stream) as archive:
+                    self._in_zip(archive)
+            except DamagedZipError:
+                stream.seek(0)
+                self._in_stream(stream, size)
+        elif head.startswith(b"\x1f\x8b"):
+            self._in_gzip(stream)
+        elif head.startswith(b"GGUF"):
+            self._in_stream(stream, min(size, _EDGE))
+        elif file.path.endswith(".safetensors") and head[8:9] == b"{":
+            length = int.from_bytes(head[:8], "little")
+            self._in_stream(stream, min(size, 8 + length if length <= _LONGEST_HEADER else size))
+        else:
+            self._in_stream(stream, size)
+
+    def _in_zip(self, archive: zipfile.ZipFile) -> None:
+        members = [(STORAGE.fullmatch(member.filename) is not None, member) for member in archive.infolist()]
+        for is_storage, member in sorted(members, key=lambda one: one[0]):
+            leaks = self._in_data(member.filename.encode(errors="replace"), " in the name of a member")
+            if is_storage and (member.file_size > _SMALL_STORAGE or self._unpacked >= _MOST_UNPACKED):
+                continue
+            try:
+                with open_member(archive, member) as stream:
+                    self._unpack(stream, " in a member" if leaks else f" in {listed([member.filename])}")
+            except (ValueError, zipfile.BadZipFile, zlib.error, EOFError):
+                self._partly = "a member of it cannot be unpacked"
+
+    def _in_gzip(self, stream: IO[bytes]) -> None:
+        try:
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                self._unpack(unpacked, "")
+        except (gzip.BadGzipFile, zlib.error, EOFError):
+            self._partly = "it cannot be unpacked"
+
+    def _unpack(self, stream: IO[bytes] | gzip.GzipFile, where: str) -> None:
+        most = min(_WHOLE, _MOST_UNPACKED - self._unpacked)
+        self._unpacked += self._in_stream(stream, most, where)
+        if stream.read(1):
+            self._partly = "it unpacks to more than is read"
+
+    def _in_stream(self, stream: IO[bytes] | gzip.GzipFile, most: int, where: str = "") -> int:
+        """Search the next bytes of a stream, `most` at most, and return how many there were."""
+        if most > _WHOLE:
+            self._partly = f"in full only for secrets known here, else its first and last {_EDGE:,} bytes"
+        at, line, tail = 0, 0, b""
+        while at < most and (chunk := stream.read(min(_CHUNK, most - at))):
+            data = tail + (chunk.replace(b"\0", b"") if _is_utf16(chunk[:_BEGINNING]) else chunk)
+            if at == 0 and b"\0" not in data[:_BEGINNING]:
+                line = 1
+            near_an_edge = most <= _WHOLE or at < _EDGE or at + len(chunk) > most - _EDGE
+            self._in_data(data, where, line, formats=near_an_edge)
+            at += len(chunk)
+            tail = data[-_OVERLAP:]
+            line += data.count(b"\n", 0, len(data) - len(tail)) if line else 0
+        return at
+
+    def _in_data(self, data: bytes, where: str, line: int = 0, *, formats: bool = True) -> bool:
+        """Note what is found; `line` is the number of the first one, 0 if there are none."""
+        hits = [(_KNOWN, at) for literal in self._literals if (at := data.find(literal)) >= 0]
+        hits += _credentials(data) if formats else []
+        for kind, at in hits:
+            number = line + data.count(b"\n", 0, at)
+            self._found.setdefault(kind, f"{where} in line {number:,}" if line else where)
+        return bool(hits)
+
+
+def _is_utf16(beginning: bytes) -> bool:
+    if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return True
+    fewer, more = sorted((beginning[0::2].count(0), beginning[1::2].count(0)))
+    return more * 4 > len(beginning) > fewer * 40
+
+
+def _credentials(data: bytes) -> Iterator[tuple[str, int]]:
+    """The kind of each credential, and where it begins."""
+    begins, parts = _token_places(data)
+    if not parts:
+        return
+    text = b"\n".join(parts)
+    offsets = list(accumulate((len(part) + 1 for part in parts), initial=0))
+    for literal, rules in _rules().items():
+        if literal in text:
+            for rule in rules:
+                found = next(filter(rule.is_secret, rule.matches(text, literal)), None)
+                if found:
+                    part = bisect_right(offsets, found.start()) - 1
+                    yield rule.format.kind, begins[part] + found.start() - offsets[part]
+
+
+def _token_places(data: bytes) -> tuple[list[int], list[bytes]]:
+    """Where the parts of `data` begin that have a run of characters as long as a token in them; and they."""
+    marks = data.translate(_TOKEN_CHARACTERS)
+    spans: list[tuple[int, int]] = []
+    at = marks.find(_TOKEN_RUN)
+    while at >= 0:
+        end = marks.find(b" ", at + len(_TOKEN_RUN))
+        end = end if end >= 0 else len(marks)
+        begin = max(0, at - _BEFORE_RUN)
+        if spans and begin <= spans[-1][1]:
+            begin, _ = spans.pop()
+        spans.append((begin, end + _BEHIND_RUN))
+        at = marks.find(_TOKEN_RUN, end)
+    return [begin for begin, _ in spans], [data[begin:end] for begin, end in spans]
+
+
+class _Rule(NamedTuple):
+    """A format that is ready to be looked for."""
+
+    format: _Format
+    pattern: re.Pattern[bytes]
+    valid: Callable[[str], bool] | None = None
+
+    def matches(self, text: bytes, literal: bytes) -> Iterator[re.Match[bytes]]:
+        """Whatever has the format, at this literal of it."""
+        _, _, _, before, after = self.format
+        if not literal:
+            yield from self.pattern.finditer(text)
+            return
+        look = self.pattern.search if before else self.pattern.match
+        at = text.find(literal)
+        while at >= 0:
+            found = look(text, max(0, at - before), at + len(literal) + after)
+            if found:
+                yield found
+            at = text.find(literal, at + 1)
+
+    def is_secret(self, found: re.Match[bytes]) -> bool:
+        """No example, no placeholder, no words that are only built like a token."""
+        secret = found.groupdict().get("secret") or found[0]
+        commonest = sum(count for _, count in Counter(secret).most_common(2))
+        if commonest * 4 >= len(secret) * 3 or _SAYS_EXAMPLE.search(secret) or _WORDS.fullmatch(secret):
+            return False
+        return self.valid is None or self.valid(secret.decode())
+
+
+@cache
+def _rules() -> dict[bytes, list[_Rule]]:
+    """What to look for where a literal stands; b"" stands everywhere."""
+    from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+
+    detectors: dict[str, Any] = get_mapping_from_secret_type_to_class()
+    rules = [_Rule(ours, re.compile(ours.pattern)) for ours in _OURS]
+    for known in _DETECTORS:
+        detector = detectors[known.kind]
+        for theirs in detector.denylist:
+            flags = theirs.flags & (re.IGNORECASE | re.VERBOSE)
+            pattern = re.compile(known.pattern % theirs.pattern.encode(), flags)
+            rules.append(_Rule(known, pattern, getattr(detector, "is_formally_valid", None)))
+    by_literal = defaultdict(list)
+    for rule in rules:
+        for literal in rule.format.literals:
+            by_literal[literal].append(rule)
+    return dict(by_literal)
