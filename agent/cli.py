@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import click
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agent.outcome import Outcome
 
 PROGRAM = "training-agent"
+PIPED_WIDTH = 160  # of tables that no terminal shows
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -80,13 +81,38 @@ def finalize(
         "AGENT_COMMIT_MESSAGE": commit_message,
     }
 
+    from agent.outcome import Outcome
+
     def story(config: Config, outcome: Outcome) -> None:
         from agent.finalize import finalize as run
         from agent.retry import Patience
 
         run(config, outcome, Patience(config.stall_s, config.deadline_s), dry_run=dry_run)
 
-    _run(story, flags, as_json=as_json, show=_show_plan if dry_run else _show_outcome)
+    _run(story, flags, Outcome(), as_json=as_json, show=_show_plan if dry_run else _show_outcome)
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout; logs go to stderr.")
+def check(*, folder: str | None, as_json: bool) -> None:
+    """Show what of DIR would be published, and everything that speaks against it. Needs no account.
+
+    DIR is OUTPUT_DIR if it is not given. The same variables count as for finalize.
+
+    \b
+    Exit codes: 0 may be published · 10 config · 11 artifact: may not be published, and why
+    """  # noqa: D301 - click's own mark for a paragraph kept as it is
+    from agent.checking import Checked, check_folder
+
+    def show(checked: Checked) -> None:
+        from rich.console import Console
+
+        from agent.check_view import show as print_tables
+
+        print_tables(checked, Console(width=None if sys.stdout.isatty() else PIPED_WIDTH))
+
+    _run(check_folder, {"OUTPUT_DIR": folder}, Checked(), as_json=as_json, show=show)
 
 
 @cli.command()
@@ -115,19 +141,31 @@ def demo(*, output_dir: Path | None, as_json: bool) -> None:
         sys.exit(128 + signal.SIGINT)
 
 
+class _Answer(Protocol):
+    """What a command has to say in the end."""
+
+    error: dict[str, str] | None
+
+    def failed(self, error: BaseException, *, code: str, message: str, hint: str) -> None: ...
+
+    def as_json(self) -> dict[str, Any]: ...
+
+
+_A = TypeVar("_A", bound=_Answer)
+
+
 def _run(
-    story: Callable[[Config, Outcome], None],
+    story: Callable[[Config, _A], None],
     flags: dict[str, Any],
+    outcome: _A,
     *,
     as_json: bool,
-    show: Callable[[Outcome], None],
+    show: Callable[[_A], None],
 ) -> NoReturn:
     """The error boundary: whatever happens inside becomes a sentence, a JSON object and an exit code."""
     from agent import config as configuration
     from agent import log
-    from agent.outcome import Outcome
 
-    outcome = Outcome()
     exit_code = 0
     answers = _keep_stdout()
     style = configuration.asked_log_format() or ("console" if sys.stderr.isatty() else "json")

@@ -24,19 +24,16 @@ from pydantic import (
 from agent import gate, log
 from agent.database_config import JobDatabase, filled_in, is_service_key, project_url
 from agent.errors import ConfigError
+from agent.patterns import Patterns
+from agent.repo_paths import Placement, parse_paths, parse_placements
 from agent.training_config import DEFAULT_PATH, TrainingConfig, read_training_config
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 DEFAULT_OUTPUT_DIR = Path("/workspace/fine_tuned_model")
-# Contract names that change *what* is published: until they are understood, ignoring one would lie.
-_REFUSED = {
-    "AGENT_FILES", "AGENT_EXPECT", "AGENT_EXCLUDE", "AGENT_INCLUDE", "AGENT_CHECKPOINT",
-}  # fmt: skip
 _NOT_YET = {
-    "AGENT_CHECK_WEIGHTS", "AGENT_ALLOW_PARTIAL", "AGENT_ALLOW_PICKLE", "AGENT_ALLOW_STALE",
     "AGENT_GIVE_UP_S", "AGENT_ON_FINISH", "AGENT_STOP_AFTER_S", "AGENT_CHILD_ENV", "AGENT_PUBLISH_ON_FAILURE",
     "AGENT_WARM", "AGENT_WARM_MBPS", "AGENT_NOTIFY_URLS",
 }  # fmt: skip
@@ -63,8 +60,8 @@ def _filled_in(key: SecretStr) -> SecretStr:
     return key
 
 
-def _gate(text: object) -> gate.Gate:
-    return text if isinstance(text, gate.Gate) else gate.parse(str(text))
+def _read_by(parse: Callable[[str], Any]) -> BeforeValidator:
+    return BeforeValidator(lambda text: parse(text) if isinstance(text, str) else text)
 
 
 _Token = Annotated[SecretStr, AfterValidator(_header_safe)]
@@ -79,7 +76,11 @@ class Config(BaseModel):
     """What one finalize was asked to do; frozen, its secrets hidden in `repr`."""
 
     model_config = ConfigDict(
-        frozen=True, extra="ignore", hide_input_in_errors=True, str_strip_whitespace=True
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        str_strip_whitespace=True,
+        arbitrary_types_allowed=True,
     )
 
     hf_token: _Token | None = _names("HF_TOKEN")
@@ -113,9 +114,22 @@ class Config(BaseModel):
     dataset: str | None = _names("DATASET")
     git_revision: str | None = _names("GITHUB_SHA")
     git_ref: str | None = _names("GITHUB_REF")
-    publish_if: Annotated[gate.Gate, BeforeValidator(_gate)] = Field(
+    publish_if: Annotated[gate.Gate, _read_by(gate.parse)] = Field(
         gate.Gate(), validation_alias="AGENT_PUBLISH_IF"
     )
+    checkpoint: Literal["last", "best"] = Field("last", validation_alias="AGENT_CHECKPOINT")
+    exclude: Annotated[Patterns, _read_by(Patterns)] = Field(Patterns(), validation_alias="AGENT_EXCLUDE")
+    include: Annotated[Patterns, _read_by(Patterns)] = Field(Patterns(), validation_alias="AGENT_INCLUDE")
+    files: Annotated[tuple[Placement, ...], _read_by(parse_placements)] = Field(
+        (), validation_alias="AGENT_FILES"
+    )
+    expect: Annotated[tuple[str, ...], _read_by(parse_paths)] = Field((), validation_alias="AGENT_EXPECT")
+    check_weights: Literal["headers", "sample", "full"] = Field(
+        "sample", validation_alias="AGENT_CHECK_WEIGHTS"
+    )
+    allow_partial: bool = Field(default=False, validation_alias="AGENT_ALLOW_PARTIAL")
+    allow_pickle: bool = Field(default=False, validation_alias="AGENT_ALLOW_PICKLE")
+    allow_stale: bool = Field(default=False, validation_alias="AGENT_ALLOW_STALE")
     state_dir: Path = Field(Path(), validation_alias="AGENT_STATE_DIR")
     stall_s: float = Field(900.0, validation_alias="AGENT_STALL_S", gt=0)
     deadline_s: float | None = Field(None, validation_alias="AGENT_DEADLINE_S", gt=0)
@@ -166,10 +180,6 @@ def load(environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | No
     problems: list[str] = []
     for name in _SECRET_FILES:
         _read_secret_file(name, values, problems)
-    problems += [
-        f"{name}: not supported by this version, and ignoring it would publish something else"
-        for name in sorted(_REFUSED & values.keys())
-    ]
     if _given("supabase_url", values) and not (
         _given("supabase_anon_key", values) or _given("supabase_service_key", values)
     ):
@@ -249,8 +259,8 @@ def _warnings(values: Mapping[str, Any]) -> tuple[str, ...]:
     for name in sorted(name for name in values if name.startswith("AGENT_")):
         if name in _NOT_YET:
             said.append(f"{name} is not supported by this version and has no effect")
-        elif name not in known | _REFUSED:
-            near = difflib.get_close_matches(name, known | _NOT_YET | _REFUSED, n=1)
+        elif name not in known:
+            near = difflib.get_close_matches(name, known | _NOT_YET, n=1)
             said.append(
                 f"{name} is not a variable of this agent" + (f"; did you mean {near[0]}?" if near else "")
             )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from agent import artifact, publication
 from agent.errors import ConfigError, Interrupted, JobRefusedError
 from agent.gate import UnknownMetricError
+from agent.inspection import inspect
 from agent.job import Job
 from agent.journal import Journal, Lock
 from agent.log import get_logger
@@ -85,12 +86,13 @@ class Finalize:
         if self.config.token is None:
             self.skip_upload(dry_run=dry_run)
             return
+        self.check_age()
         if dry_run:
             self.publisher.look()
             self.plan()
             return
         with self.outcome.step("row"):
-            self.job.start()
+            self.job.start(self.stock.weights_ns)
         with self.job.working():
             self.publisher.look()
             refusal = self.gate()
@@ -105,11 +107,21 @@ class Finalize:
             self.tell()
 
     def take_stock(self) -> None:
-        """2. Artifact: afterwards we know what would be published; nothing was changed anywhere."""
-        self.stock = artifact.take_stock(self.config.output_dir)
-        self.training = artifact.read_training(
-            self.stock.root, self.config.training_method, beside=self.config.output_dir
-        )
+        """2. Artifact: afterwards we know what would be published, and that it may be.
+
+        Nothing was changed anywhere.
+
+        Raises:
+            ArtifactError: there is no model, or not one that may be published.
+        """
+        seen = inspect(self.config)
+        self.stock, self.training = seen.stock, seen.training
+        self.outcome.warnings = [finding.sentence for finding in seen.report.remarks]
+        for warning in self.outcome.warnings:
+            get_logger().warning(warning, folder=str(self.stock.root))
+        refusal = seen.report.refusal(self.stock.root)
+        if refusal:
+            raise refusal
         with self.stock.reading():
             draft = publication.draft(self.stock)
         self.publisher = Publisher(
@@ -124,6 +136,16 @@ class Finalize:
             kind=self.stock.kind,
             method=self.training.method or "unknown",
         )
+
+    def check_age(self) -> None:
+        """3. The wrong model: weights from before this training are not its result.
+
+        Raises:
+            ArtifactError: they are older than the row says that the training is.
+        """
+        started = self.job.training_started
+        if started and not self.config.allow_stale:
+            artifact.refuse_older(self.stock, started)
 
     def gate(self) -> str | None:
         """4. Gate: why this model is not to be published; None if it is, or was already.
@@ -145,7 +167,7 @@ class Finalize:
         if conditions.compares:
             earlier = publication.metrics_before(hub.repo, hub.state, hub.identity)
         try:
-            return conditions.refusal(self.training.metrics, earlier, self.config.git_ref)
+            return conditions.refusal(self.training.last_values, earlier, self.config.git_ref)
         except UnknownMetricError as error:
             raise ConfigError(f"AGENT_PUBLISH_IF: {error}.", hint="Name a metric that was logged.") from error
 

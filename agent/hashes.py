@@ -10,6 +10,7 @@ from agent.durable import read_document, write_durably
 from agent.log import get_logger
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
     from pathlib import Path
 
@@ -29,7 +30,11 @@ class Stamp:
     @classmethod
     def of(cls, path: Path) -> Stamp:
         """Take the stamp of `path` as it is now, following links."""
-        found = path.stat()
+        return cls.from_stat(path.stat())
+
+    @classmethod
+    def from_stat(cls, found: os.stat_result) -> Stamp:
+        """Make a stamp of what the file system said."""
         return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
 
 

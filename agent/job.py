@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, Interrupted, JobRefusedError, JobUnreachableError
@@ -64,14 +66,32 @@ class Job:
         if self._store:
             self._try(self._store.read)
 
-    def start(self) -> None:
+    @property
+    def training_started(self) -> datetime | None:
+        """When the platform says that the training began; None if it does not say so.
+
+        A local row does not count: its time is our own.
+        """
+        begun = self._row.started_at if self._row and self._config.job_database else None
+        try:
+            return datetime.fromisoformat(begun) if begun else None
+        except ValueError:
+            return None
+
+    def start(self, weights_ns: int) -> None:
         """Say in the row that the work goes on, unless the row could not even be read.
+
+        Args:
+            weights_ns: when the weights were written. A row without started_at gets this and not the time of
+                now: no later run may take these weights for older than their training.
 
         Raises:
             JobRefusedError: it was cancelled meanwhile.
         """
         if self._store and self._row:
-            self._try(self._store.start)
+            store = self._store
+            begun_by = datetime.fromtimestamp(min(weights_ns / 1e9, time.time()), UTC)
+            self._try(lambda: store.start(begun_by.isoformat(timespec="milliseconds")))
 
     def working(self) -> Heartbeat:
         """A context that keeps a running row warm."""

@@ -56,6 +56,11 @@ def hide(secrets: Iterable[str]) -> None:
             )
 
 
+def hidden() -> frozenset[str]:
+    """The secrets that are known here, in all their spellings."""
+    return frozenset(_known)
+
+
 def redact(text: str) -> str:
     """Return `text` without any known secret and without anything that looks like a token."""
     for secret in sorted(_known, key=len, reverse=True):

@@ -35,6 +35,7 @@ class Outcome:
     error: dict[str, str] | None = None
     plan: dict[str, Any] | None = None
     note: str | None = None
+    warnings: list[str] = field(default_factory=list)
     steps: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
@@ -59,7 +60,7 @@ class Outcome:
         self.error = {"code": code, "message": message, "hint": hint}
 
     def as_json(self) -> dict[str, Any]:
-        """The JSON object of the contract; `steps`, `note` and `plan` come on top of it."""
+        """The JSON object of the contract; `warnings`, `steps`, `note` and `plan` come on top of it."""
         return {
             "result": self.result,
             "published": self.published,
@@ -72,5 +73,6 @@ class Outcome:
             "duration_s": round(time.monotonic() - self.started, 3),
             "job": {"id": self.job_id, "status": self.job_status},
             "error": self.error,
+            "warnings": self.warnings,
             "steps": self.steps,
         } | {name: value for name, value in (("note", self.note), ("plan", self.plan)) if value is not None}

@@ -27,8 +27,7 @@ def plan(
         from agent.hub.commit import stale_paths
 
         tree = repo.tree(state.head.oid)
-        new_paths = {file.path for file in draft.stock.files} | set(draft.later)
-        stale = stale_paths(repo, state.head, tree, new_paths, is_model_family)
+        stale = stale_paths(repo, state.head, tree, draft.paths, is_model_family)
     return {
         "publish": [{"path": file.path, "size": file.size_bytes} for file in draft.stock.files],
         "make": draft.later,

@@ -62,14 +62,27 @@ def find(state: RepoState, job_id: UUID | None, finalize_id: str) -> Commit | No
     return None
 
 
-def may_be_published(state: RepoState, job_id: UUID | None, newest_mtime_ns: int) -> bool:
+def published_by_another(state: RepoState, identity: Identity) -> str | None:
+    """The job under whose name the branch already holds exactly this content; None if there is none.
+
+    A publication without a job id is nobody's: its id was made from the content.
+    """
+    nobodys = str(artifact.local_job_id(identity.content_id))
+    for commit in state.commits:
+        job = commit.trailer("Job-Id")
+        if commit.trailer("Content-Id") == identity.content_id and job not in {None, nobodys}:
+            return None if job == str(identity.job_id) else job
+    return None
+
+
+def may_be_published(state: RepoState, newest_mtime_ns: int) -> bool:
     """Whether it is worth reading all files to find out if the branch has them already.
 
-    A wrong no costs nothing but work: after the upload the history is searched again.
+    A wrong no costs nothing but work: after the upload the history is searched again. The newest commit
+    of this job decides, or one of another job: what it published may be these files, forgotten here.
     """
     for commit in state.commits:
-        named = commit.trailer("Job-Id")
-        if named and (job_id is None or named == str(job_id)):
+        if commit.trailer("Job-Id"):
             return commit.date is None or commit.date.timestamp() * 1e9 >= newest_mtime_ns
     return False
 
@@ -96,6 +109,11 @@ class Draft:
     files: tuple[LocalFile, ...]
     repaired: Mapping[str, bytes]
     adapter: Mapping[str, Any] | None
+
+    @property
+    def paths(self) -> set[str]:
+        """All paths that will be published."""
+        return {file.path for file in self.stock.files} | set(self.later)
 
     @property
     def later(self) -> list[str]:

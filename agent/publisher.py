@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from agent import artifact, publication
-from agent.errors import AgentError
+from agent.errors import AgentError, ArtifactError, VerifyMismatchError
 from agent.hashes import HashMemory
 from agent.log import get_logger
 
@@ -71,7 +71,7 @@ class Publisher:
                 newest = (
                     0  # whatever its age, a commit of this job is looked at: no model competes with itself
                 )
-            if publication.may_be_published(self.state, self.config.job_id, newest):
+            if publication.may_be_published(self.state, newest):
                 self.sha256s = self.digest()
                 self._identify(self.sha256s)
             if self.commit_oid:
@@ -87,6 +87,7 @@ class Publisher:
 
         if self.commit_oid is None:
             with self.outcome.step("repo"):
+                self.expect()
                 self.ensure_repo()
             self.send_content()
         if self.commit_oid is None:
@@ -101,6 +102,25 @@ class Publisher:
                 self.commit()
         with self.outcome.step("verify"):
             self.verify()
+
+    def expect(self) -> None:
+        """Before a byte is sent: what AGENT_EXPECT names will be in the repo afterwards.
+
+        Raises:
+            ArtifactError: naming what will not.
+        """
+        missing = set(self.config.expect) - self.draft.paths
+        if missing and self.state.head:
+            from agent.hub.commit import stale_paths
+
+            tree = self.repo.tree(self.state.head.oid)
+            stale = stale_paths(self.repo, self.state.head, tree, self.draft.paths, artifact.is_model_family)
+            missing -= tree.keys() - set(stale)
+        if missing:
+            raise ArtifactError(
+                f"{', '.join(sorted(missing))} is in AGENT_EXPECT and would not be in {self.repo.repo_id}.",
+                hint=f"Let the training save it to {self.stock.root}, or correct AGENT_EXPECT.",
+            )
 
     def ensure_repo(self) -> None:
         """5. Repo: it exists, as visible as asked. If we die here, an empty repo is found again."""
@@ -164,6 +184,12 @@ class Publisher:
         assert self.commit_oid
         self.outcome.commit, self.outcome.job_id = self.commit_oid, str(self.identity.job_id)
         tree = self.repo.tree(self.commit_oid)
+        missing = sorted(set(self.config.expect) - tree.keys())
+        if missing:
+            raise VerifyMismatchError(
+                f"{', '.join(missing)} is in AGENT_EXPECT and not in {self.repo.url} at {self.commit_oid}.",
+                hint="Correct AGENT_EXPECT, or what removed it from the repo, then run again.",
+            )
         if not self.made:
             self.made = verify.read_made(
                 self.repo, self.commit_oid, self.draft.later, self.identity.finalize_id
@@ -228,3 +254,11 @@ class Publisher:
         self.identity = publication.identify(self.config, self.repo.repo_id, sha256s)
         found = publication.find(self.state, self.config.job_id, self.identity.finalize_id)
         self.commit_oid = found.oid if found else None
+        other = publication.published_by_another(self.state, self.identity)
+        if other and self.config.job_id and not found and not self.config.allow_stale:
+            raise ArtifactError(
+                f"{self.repo.url} already holds exactly this model, published by job {other}: it is not what "
+                f"job {self.config.job_id} trained.",
+                hint="Did the training save elsewhere? Set OUTPUT_DIR, or AGENT_ALLOW_STALE=true to publish "
+                "it again.",
+            )

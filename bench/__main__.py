@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bench import report, rows
+from bench import checking, report, rows
 from bench.child import BenchError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ ROWS: dict[str, Callable[[rows.Settings], Iterator[Row]]] = {
     "cold": rows.cold,
     "noop": rows.noop,
     "memory": rows.memory,
+    "check": checking.check,
     "calls": _calls,
     "import": rows.imports,
     "pods": _pods,

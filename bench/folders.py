@@ -24,6 +24,7 @@ _STEP_BYTES = 8 * 2**20  # small, because a child's peak RSS is never below ours
 _ROW_BYTES = 2 * 4096  # one row of a bfloat16 tensor
 _AGE_S = 3600
 _SETTLED_S = 2.5  # younger files are read again by whoever remembers hashes by their stamp
+_FINITE = bytes(byte & 0xBF for byte in range(256))  # without the highest bit of the exponent
 _CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16"}
 
 
@@ -42,13 +43,14 @@ def sharded_model(tmp: Path, shards: int, size_mb: float) -> Iterator[Path]:
     """A model of `size_mb` in `shards` weights files and three others; the folder is removed at the end."""
     _need_space(tmp, 2.2 * size_mb * MEGA)
     with _folder(tmp, f"model-{shards}-shards") as folder:
-        weight_map = {}
+        weight_map, total_size = {}, 0
         for number in range(1, shards + 1):
             name = f"model-{number:05}-of-{shards:05}.safetensors"
             tensor = f"layer.{number}"
-            _write_safetensors(folder / name, round(size_mb * MEGA / shards), seed=number, tensor=tensor)
+            size = round(size_mb * MEGA / shards)
+            total_size += _write_safetensors(folder / name, size, seed=number, tensor=tensor)
             weight_map[tensor] = name
-        index = {"metadata": {"total_size": round(size_mb * MEGA)}, "weight_map": weight_map}
+        index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
         _settle(folder)
         yield folder
@@ -66,7 +68,8 @@ def _folder(tmp: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_safetensors(path: Path, about_bytes: int, *, seed: int, tensor: str = "weight") -> None:
+def _write_safetensors(path: Path, about_bytes: int, *, seed: int, tensor: str = "weight") -> int:
+    """Write one tensor of noise, finite numbers all, and return its bytes."""
     rows = max(1, about_bytes // _ROW_BYTES)
     size = rows * _ROW_BYTES
     header = json.dumps(
@@ -77,7 +80,10 @@ def _write_safetensors(path: Path, about_bytes: int, *, seed: int, tensor: str =
     with path.open("wb") as stream:
         stream.write(struct.pack("<Q", len(header)) + header.encode())
         for start in range(0, size, _STEP_BYTES):
-            stream.write(noise.randbytes(min(_STEP_BYTES, size - start)))
+            weights = bytearray(noise.randbytes(min(_STEP_BYTES, size - start)))
+            weights[1::2] = weights[1::2].translate(_FINITE)
+            stream.write(weights)
+    return size
 
 
 def _settle(folder: Path) -> None:

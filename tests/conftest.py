@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, Iterator
 
     from agent.outcome import Outcome
@@ -169,6 +171,18 @@ def legacy_app(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Job
 @pytest.fixture
 def pod(hub: Hub, tmp_path: Path) -> Pod:
     return Pod(hub, tmp_path / "state")
+
+
+def retrain(folder: Path, die: random.Random, *, keep_times: bool = False) -> None:
+    """Give every weight of the folder another small value; names, shapes and headers stay."""
+    for path in sorted(folder.glob("*.safetensors")):
+        content, before = path.read_bytes(), path.stat()
+        head = 8 + struct.unpack("<Q", content[:8])[0]
+        weights = bytearray(die.randbytes(len(content) - head))
+        weights[1::2] = b"\x3c" * (len(weights) // 2)  # exponents of small, finite numbers
+        path.write_bytes(content[:head] + weights)
+        if keep_times:
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 @pytest.fixture

@@ -1,22 +1,31 @@
 """What a whole model is: which files make it, what they are called together, what stays behind."""
 
+from agent.artifact.age import refuse_older
 from agent.artifact.digest import content_id, digest, finalize_id, local_job_id
 from agent.artifact.files import LocalFile
 from agent.artifact.findings import Finding
-from agent.artifact.inventory import Inventory, take_stock
+from agent.artifact.inventory import Inventory, Wanted, take_stock
 from agent.artifact.names import is_model_family
+from agent.artifact.report import Report, Rules, check
 from agent.artifact.training import Training, read_training
+from agent.artifact.walk import Selection
 
 __all__ = [
     "Finding",
     "Inventory",
     "LocalFile",
+    "Report",
+    "Rules",
+    "Selection",
     "Training",
+    "Wanted",
+    "check",
     "content_id",
     "digest",
     "finalize_id",
     "is_model_family",
     "local_job_id",
     "read_training",
+    "refuse_older",
     "take_stock",
 ]

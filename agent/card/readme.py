@@ -23,6 +23,15 @@ _SECTION = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _FINE_TUNED = re.compile(r"(fine-tuned version of )\[([^\]\n]*)\]\([^)\n]*\)")
+# Who loads a model of this kind; the rest is loaded by programs that the Hub has no name for.
+_LIBRARIES = {
+    "adapter": "peft",
+    "adapters": "peft",
+    "full": "transformers",
+    "sharded": "transformers",
+    "merged": "transformers",
+    "diffusers": "diffusers",
+}
 NO_BASE = "a base model that is not on the Hub"
 
 
@@ -85,10 +94,11 @@ def _render(metadata: dict[str, Any], body: str) -> str:
 
 def _repaired(metadata: dict[str, Any], facts: Facts) -> dict[str, Any]:
     fixed = dict(metadata)
-    if facts.kind == "adapter":
-        fixed["library_name"] = "peft"
-    elif fixed.get("library_name") in (None, "peft"):
-        fixed["library_name"] = "transformers"
+    library = _LIBRARIES.get(facts.kind)
+    if library == "peft" or (library and fixed.get("library_name") in (None, "peft")):
+        fixed["library_name"] = library
+    elif library is None and fixed.get("library_name") == "peft":
+        del fixed["library_name"]
     fixed.pop("base_model", None)
     if facts.base_model:
         several = named_bases(metadata)

@@ -44,13 +44,13 @@ class LocalStore:
             return Row(self._job_id)
         return _row(self._job_id, document)
 
-    def start(self) -> Row:
+    def start(self, begun_by: str | None = None) -> Row:
         """Set `running` where that may still be said."""
         with self._lock:
             row = self.read()
             if not row.may_move:
                 return row
-            begun = row.started_at or self._now()
+            begun = row.started_at or begun_by or self._now()
             return self._write(
                 replace(
                     row,

@@ -55,8 +55,12 @@ class JobStore(Protocol):
         """The row as it is now."""
         ...
 
-    def start(self) -> Row:
-        """Say that the work goes on."""
+    def start(self, begun_by: str | None = None) -> Row:
+        """Say that the work goes on.
+
+        Args:
+            begun_by: when the training had begun at the latest, for a row that nobody gave a started_at.
+        """
         ...
 
     def beat(self, note: str | None = None) -> Row:

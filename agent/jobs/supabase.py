@@ -91,14 +91,14 @@ class SupabaseStore:
         """The row as it is now; a database that is down is asked a few times only."""
         return self._read(ROW_LOOK)
 
-    def start(self) -> Row:
+    def start(self, begun_by: str | None = None) -> Row:
         """Set `running` where that may still be said."""
         row = self._seen or self.read()
         if not row.may_move:
             return row
         changes: dict[str, Any] = {"status": RUNNING}
         if row.started_at is None:
-            changes["started_at"] = self._now()
+            changes["started_at"] = begun_by or self._now()
         if row.status == FAILED:
             changes |= {"error_message": None, "failure_stage": None}
         if row.result_note is not None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import shutil
 import signal
-import struct
 import subprocess
 import time
 from contextlib import suppress
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.sandbox.loopback import Fault
-from tests.conftest import FIXTURES, Pod
+from tests.conftest import FIXTURES, Pod, retrain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -78,18 +76,6 @@ class Quiet:
         completed = max(index for index, one in enumerate(self.row) if one.method == "PATCH")
         first = {HUB: (commit, True), ROW: (completed, False)}
         return [moment for moment in self.moments() if (moment.index, moment.after) >= first[moment.server]]
-
-
-def retrain(folder: Path, die: random.Random, *, keep_times: bool = False) -> None:
-    """Give every weight of the folder another small value; names, shapes and headers stay."""
-    for path in sorted(folder.glob("*.safetensors")):
-        content, before = path.read_bytes(), path.stat()
-        head = 8 + struct.unpack("<Q", content[:8])[0]
-        weights = bytearray(die.randbytes(len(content) - head))
-        weights[1::2] = b"\x3c" * (len(weights) // 2)  # exponents of small, finite numbers
-        path.write_bytes(content[:head] + weights)
-        if keep_times:
-            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def ended(process: subprocess.Popen[str], within_s: float = LONGEST_S) -> tuple[int, str, str]:

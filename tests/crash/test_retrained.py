@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.crash.conftest import retrain
+from tests.conftest import retrain
 
 SHARES = 2
 

@@ -74,6 +74,8 @@ def commands():
 def test_every_command_of_the_readme_works(line, hub, pod, trained, monkeypatch, tmp_path):
     before, after = line.split("python -m agent ")
     trained("sft_lora", "run-7")
+    (tmp_path / "outputs" / "onnx").mkdir()
+    (tmp_path / "outputs" / "onnx" / "model.onnx").write_bytes(b"an export")
     monkeypatch.chdir(tmp_path)
     hub.add_model("meta-llama/Llama-3.1-8B")
     more = dict(pair.split("=") for pair in shlex.split(before))

@@ -149,11 +149,22 @@ def test_the_metadata_of_a_real_card_is_repaired_and_kept(real_output):
         ("sharded", "peft", "transformers"),
         ("full", None, "transformers"),
         ("full", "diffusers", "diffusers"),
+        ("adapters", "transformers", "peft"),
+        ("merged", "peft", "transformers"),
+        ("diffusers", None, "diffusers"),
+        ("gguf", "llama.cpp", "llama.cpp"),
     ],
 )
 def test_the_library_is_the_one_that_can_load_it(kind, said, library):
     text = with_front(f"library_name: {said}") if said else "# T\n"
     assert published(text, kind=kind)[0]["library_name"] == library
+
+
+@pytest.mark.parametrize("said", ["peft", None])
+@pytest.mark.parametrize("kind", ["gguf", "onnx", "pytorch"])
+def test_a_model_that_no_library_of_the_hub_loads_names_none(kind, said):
+    text = with_front(f"library_name: {said}") if said else "# T\n"
+    assert "library_name" not in published(text, kind=kind)[0]
 
 
 def test_metadata_that_is_the_authors_business_is_kept():

@@ -13,6 +13,8 @@ from agent import log
 from agent.config import load, variables
 from agent.errors import ConfigError
 from agent.gate import Gate
+from agent.patterns import Patterns
+from agent.repo_paths import Placement
 
 JOB = "6f1c2a54-9d0e-4a57-8c11-0123456789ab"
 JOB_2 = "0b0b0b0b-9d0e-4a57-8c11-0123456789ab"
@@ -75,6 +77,15 @@ def test_the_variables_and_their_aliases_are_those_of_the_contract():
         "git_revision": ("GITHUB_SHA",),
         "git_ref": ("GITHUB_REF",),
         "publish_if": ("AGENT_PUBLISH_IF",),
+        "checkpoint": ("AGENT_CHECKPOINT",),
+        "exclude": ("AGENT_EXCLUDE",),
+        "include": ("AGENT_INCLUDE",),
+        "files": ("AGENT_FILES",),
+        "expect": ("AGENT_EXPECT",),
+        "check_weights": ("AGENT_CHECK_WEIGHTS",),
+        "allow_partial": ("AGENT_ALLOW_PARTIAL",),
+        "allow_pickle": ("AGENT_ALLOW_PICKLE",),
+        "allow_stale": ("AGENT_ALLOW_STALE",),
         "state_dir": ("AGENT_STATE_DIR",),
         "stall_s": ("AGENT_STALL_S",),
         "deadline_s": ("AGENT_DEADLINE_S",),
@@ -112,6 +123,20 @@ EVERY_VARIABLE = [
     ("MODEL_NAME", "org/base", "base_model", "org/base"),
     ("DATASET", "org/data", "dataset", "org/data"),
     ("GITHUB_SHA", "c0ffee", "git_revision", "c0ffee"),
+    ("AGENT_CHECKPOINT", "best", "checkpoint", "best"),
+    ("AGENT_EXCLUDE", "*.tmp,/scratch/", "exclude", Patterns("*.tmp,/scratch/")),
+    ("AGENT_INCLUDE", "training_args.bin", "include", Patterns("training_args.bin")),
+    (
+        "AGENT_FILES",
+        "/data/onnx:onnx, b.txt:docs/",
+        "files",
+        (Placement(Path("/data/onnx"), "onnx"), Placement(Path("b.txt"), "docs/b.txt")),
+    ),
+    ("AGENT_EXPECT", "onnx/model.onnx, config.json", "expect", ("onnx/model.onnx", "config.json")),
+    ("AGENT_CHECK_WEIGHTS", "full", "check_weights", "full"),
+    ("AGENT_ALLOW_PARTIAL", "true", "allow_partial", True),
+    ("AGENT_ALLOW_PICKLE", "1", "allow_pickle", True),
+    ("AGENT_ALLOW_STALE", "yes", "allow_stale", True),
     ("GITHUB_REF", "refs/heads/main", "git_ref", "refs/heads/main"),
     ("AGENT_PUBLISH_IF", "loss<1 and branch:main", "publish_if", Gate(("loss<1", "branch:main"))),
     ("AGENT_STATE_DIR", "/data/state", "state_dir", Path("/data/state")),
@@ -176,6 +201,15 @@ def test_the_defaults_are_those_of_the_contract():
         "git_revision": None,
         "git_ref": None,
         "publish_if": {"conditions": ()},
+        "checkpoint": "last",
+        "exclude": {"text": ""},
+        "include": {"text": ""},
+        "files": (),
+        "expect": (),
+        "check_weights": "sample",
+        "allow_partial": False,
+        "allow_pickle": False,
+        "allow_stale": False,
         "state_dir": Path("/s"),
         "stall_s": 900.0,
         "deadline_s": None,
@@ -347,18 +381,28 @@ def test_all_problems_are_told_in_one_message(tmp_path):
             "HF_REPO_PRIVATE": "x",
             "AGENT_STALL_S": "x",
             "AGENT_LOG_LEVEL": "x",
-            "AGENT_FILES": "x:y",
+            "AGENT_FILES": "x",
+            "AGENT_EXCLUDE": "!",
+            "AGENT_EXPECT": "../x",
+            "AGENT_CHECKPOINT": "newest",
+            "AGENT_CHECK_WEIGHTS": "x",
+            "AGENT_ALLOW_STALE": "x",
             "HF_TOKEN_FILE": str(tmp_path / "nowhere"),
             "TRAINING_CONFIG": str(tmp_path / "nowhere.json"),
         }
     )
     assert [part.split(":")[0] for part in message.split("; ")] == [
         "HF_TOKEN_FILE",
-        "AGENT_FILES",
         "TRAINING_CONFIG",
         "HF_ENDPOINT",
         "HF_REPO_PRIVATE",
         "JOB_ID",
+        "AGENT_CHECKPOINT",
+        "AGENT_EXCLUDE",
+        "AGENT_FILES",
+        "AGENT_EXPECT",
+        "AGENT_CHECK_WEIGHTS",
+        "AGENT_ALLOW_STALE",
         "AGENT_STALL_S",
         "AGENT_LOG_LEVEL",
     ]
@@ -371,27 +415,6 @@ def test_a_wrong_alias_is_refused_too():
 @pytest.mark.parametrize(
     "name",
     [
-        "AGENT_FILES",
-        "AGENT_EXPECT",
-        "AGENT_EXCLUDE",
-        "AGENT_INCLUDE",
-        "AGENT_CHECKPOINT",
-    ],
-)
-def test_a_variable_that_would_change_what_is_published_is_refused_until_it_works(name):
-    assert problems_of({name: "x"}) == (
-        f"{name}: not supported by this version, and ignoring it would publish something else"
-    )
-    assert load({name: " "}).warnings == ()
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "AGENT_CHECK_WEIGHTS",
-        "AGENT_ALLOW_PARTIAL",
-        "AGENT_ALLOW_PICKLE",
-        "AGENT_ALLOW_STALE",
         "AGENT_GIVE_UP_S",
         "AGENT_ON_FINISH",
         "AGENT_STOP_AFTER_S",

@@ -23,6 +23,7 @@ from agent.publication import (
     identify,
     may_be_published,
     message,
+    published_by_another,
 )
 
 JOB = UUID("6f1c2a54-9d0e-4a57-8c11-0123456789ab")
@@ -258,32 +259,62 @@ AT_NOON = int(datetime(2025, 1, 1, 12, tzinfo=UTC).timestamp()) * 10**9
 
 
 @pytest.mark.parametrize(
-    ("state", "job", "worth"),
+    ("state", "worth"),
     [
-        (branch(), JOB, False),
-        (branch(), None, False),
-        (RepoState(private=None), JOB, False),
-        (branch(commit("c", job=None)), JOB, False),
-        (branch(commit("c", job=None)), None, False),
-        (branch(commit("c", job=JOB, day=2)), JOB, True),
-        (branch(commit("c", job=JOB, day=1)), JOB, False),
-        (branch(commit("c", job=JOB, day=None)), JOB, True),
-        (branch(commit("c", job=OTHER_JOB, day=2)), JOB, False),
-        (branch(commit("c", job=OTHER_JOB, day=2)), None, True),
-        (branch(commit("c", job=OTHER_JOB, day=1)), None, False),
-        (branch(commit("d", job=OTHER_JOB, day=3), commit("c", job=JOB, day=2)), JOB, True),
-        (branch(commit("d", job=None, day=3), commit("c", job=JOB, day=2)), JOB, True),
-        (branch(commit("d", job=JOB, day=1), commit("c", job=JOB, day=2)), JOB, False),
+        (branch(), False),
+        (RepoState(private=None), False),
+        (branch(commit("c", job=None)), False),
+        (branch(commit("c", job=JOB, day=2)), True),
+        (branch(commit("c", job=JOB, day=1)), False),
+        (branch(commit("c", job=JOB, day=None)), True),
+        (branch(commit("c", job=OTHER_JOB, day=2)), True),
+        (branch(commit("c", job=OTHER_JOB, day=1)), False),
+        (branch(commit("d", job=OTHER_JOB, day=3), commit("c", job=JOB, day=1)), True),
+        (branch(commit("d", job=None, day=3), commit("c", job=JOB, day=2)), True),
+        (branch(commit("d", job=None, day=3), commit("c", job=JOB, day=1)), False),
+        (branch(commit("d", job=JOB, day=1), commit("c", job=JOB, day=2)), False),
     ],
 )
-def test_files_are_worth_hashing_only_if_a_commit_of_the_job_is_no_older_than_they_are(state, job, worth):
-    assert may_be_published(state, job, AT_NOON) is worth
+def test_files_are_worth_hashing_only_if_the_newest_publication_is_no_older_than_they_are(state, worth):
+    assert may_be_published(state, AT_NOON) is worth
+
+
+def content(oid, job, content_id="c" * 64):
+    trailers = f"Job-Id: {job}\nFinalize-Id: f-{job}\nContent-Id: {content_id}"
+    return Commit(oid, "t", trailers, datetime(2025, 1, 1, 12, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("state", "other"),
+    [
+        (branch(), None),
+        (branch(content("c", OTHER_JOB)), str(OTHER_JOB)),
+        (branch(commit("d", job=None), content("c", OTHER_JOB)), str(OTHER_JOB)),
+        (branch(content("c", OTHER_JOB, "d" * 64)), None),
+        (branch(content("c", JOB)), None),
+        (branch(content("d", JOB), content("c", OTHER_JOB)), None),
+        (branch(content("d", OTHER_JOB), content("c", JOB)), str(OTHER_JOB)),
+        (branch(content("c", local_job_id("c" * 64))), None),
+    ],
+    ids=[
+        "nothing",
+        "by another",
+        "by another, then a person",
+        "something else by another",
+        "by this job",
+        "again by this job",
+        "again by another",
+        "by nobody's job",
+    ],
+)
+def test_the_same_content_under_the_name_of_another_job_is_seen(state, other):
+    assert published_by_another(state, Identity(JOB, "c" * 64, "f")) == other
 
 
 def test_a_commit_of_the_very_moment_the_files_were_written_counts():
     state = branch(Commit("c", "t", f"Job-Id: {JOB}", datetime(2025, 1, 1, 12, tzinfo=UTC)))
-    assert may_be_published(state, JOB, AT_NOON) is True
-    assert may_be_published(state, JOB, AT_NOON + 1000) is False
+    assert may_be_published(state, AT_NOON) is True
+    assert may_be_published(state, AT_NOON + 1000) is False
 
 
 @pytest.mark.parametrize(

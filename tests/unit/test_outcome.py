@@ -25,6 +25,7 @@ def test_an_outcome_that_nothing_filled_in_is_a_failure():
         "uploaded_bytes": 0,
         "job": {"id": None, "status": None},
         "error": None,
+        "warnings": [],
         "steps": {},
     }
 
@@ -42,6 +43,7 @@ def test_each_field_goes_to_its_place_in_the_contract():
         job_id="j",
         job_status="completed",
         plan={"a": 1},
+        warnings=["w"],
     ).as_json()
     assert made.pop("duration_s") >= 0.0
     assert made == {
@@ -55,6 +57,7 @@ def test_each_field_goes_to_its_place_in_the_contract():
         "uploaded_bytes": 7,
         "job": {"id": "j", "status": "completed"},
         "error": None,
+        "warnings": ["w"],
         "steps": {},
         "plan": {"a": 1},
     }

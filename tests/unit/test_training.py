@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -176,7 +177,16 @@ def test_nan_and_infinity_are_read_and_never_passed_on(folder):
         '{"huge": 1e999}]}'
     )
     training = read_training(folder({"trainer_state.json": text}), None)
-    assert training == Training(method="sft", metrics={"grad_norm": 1.5, "loss": 2.5}, steps=3)
+    assert training.metrics == {}
+    assert training.diverged == ("eval_loss", "grad_norm", "huge", "loss")
+    assert (training.method, training.steps, training.best_metric) == ("sft", 3, None)
+    assert all(math.isnan(value) for value in training.last_values.values())
+
+
+def test_a_metric_that_recovered_counts_with_its_last_value(folder):
+    text = '{"log_history": [{"loss": NaN, "acc": 0.5}, {"loss": 2.0, "acc": Infinity}, {"acc": 0.75}]}'
+    training = read_training(folder({"trainer_state.json": text}), None)
+    assert (training.metrics, training.diverged) == ({"acc": 0.75, "loss": 2.0}, ())
 
 
 def test_counters_and_timings_are_no_metrics(folder):
@@ -210,7 +220,7 @@ def test_steps_that_are_no_whole_number_are_unknown(folder, steps):
 @pytest.mark.parametrize("log", [{}, {"loss": 1.0}, "loss", "", []])
 def test_a_log_of_the_wrong_type_says_nothing(folder, log):
     training = read_training(folder({"trainer_state.json": {"log_history": log, "global_step": 2}}), None)
-    assert training == Training(method=None, metrics={}, steps=2)
+    assert (training.method, training.metrics, training.steps) == (None, {}, 2)
 
 
 NUMBERS = st.floats() | st.integers(-(10**300), 10**300)

@@ -84,8 +84,14 @@ def test_an_empty_folder_and_a_folder_of_checkpoints_say_where_to_look(pod, hub,
     assert run(pod, empty)[0] == 11
     only_checkpoints = trained("sft_full")
     (only_checkpoints / "model.safetensors").unlink()
+    for state in only_checkpoints.glob("checkpoint-*/trainer_state.json"):
+        state.unlink()
     code, out, _ = run(pod, only_checkpoints)
     assert code == 11
+    assert (
+        "checkpoint-4/ is not complete: it has no readable trainer_state.json"
+        in answer(out)["error"]["message"]
+    )
     assert "checkpoint-2, checkpoint-4" in answer(out)["error"]["hint"]
     assert hub.requests == []
 
@@ -198,9 +204,9 @@ def test_a_bug_is_reported_as_one(pod, hub, trained, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "sitecustomize.py").write_text(
-        "import agent.artifact.inventory as i\n"
+        "import sys, agent.artifact\n"
         "def broken(*a): raise ZeroDivisionError('planted " + TOKEN + "')\n"
-        "i._walk = broken\n"
+        "sys.modules['agent.artifact.inventory'].choose = broken\n"
     )
     from tests.conftest import ROOT
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from agent import publication
 from agent.errors import ArtifactError, HubRefusedError, JobRefusedError, VerifyMismatchError
 from agent.outcome import Outcome
 from agent.sandbox.hub import Fault
+from tests.conftest import retrain
 
 JOB = "7d9f5f5c-1111-4a3b-9c5e-0123456789ab"
 TOKENIZER = {"chat_template.jinja", "tokenizer.json", "tokenizer_config.json"}
@@ -307,7 +309,7 @@ def test_at_most_fourteen_api_calls_for_250_files(pod, hub, trained):
     pod.finalize(folder, HF_REPO_NAME="model")
     first = [r for r in hub.requests if r.kind != "cas"]
     assert len(first) <= 14
-    (folder / "adapter_model.safetensors").write_bytes(os.urandom(5000))
+    retrain(folder, random.Random(1))
     since = len(hub.requests)
     pod.finalize(folder, HF_REPO_NAME="model")
     assert len([r for r in hub.requests[since:] if r.kind != "cas"]) <= 14

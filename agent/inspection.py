@@ -1,0 +1,47 @@
+"""What the configuration makes of the output folder: stock, training and verdict, without any account."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent import artifact, log
+
+if TYPE_CHECKING:
+    from agent.artifact import Inventory, Report, Training
+    from agent.config import Config
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """One look at the output folder."""
+
+    stock: Inventory
+    training: Training
+    report: Report
+
+
+def inspect(config: Config) -> Inspection:
+    """Take stock of the output folder and check it; nothing is changed.
+
+    Raises:
+        ArtifactError: there is no model in it, a file cannot be read, or changed meanwhile.
+    """
+    wanted = artifact.Wanted(
+        artifact.Selection(config.exclude, config.include), config.checkpoint, config.files
+    )
+    stock = artifact.take_stock(config.output_dir, wanted)
+    training = artifact.read_training(
+        stock.root,
+        config.training_method,
+        beside=config.output_dir,
+        weights_ns=stock.weights_ns,
+        whole_run=stock.of_run and config.checkpoint == "best",
+    )
+    rules = artifact.Rules(
+        weights=config.check_weights,
+        allow_partial=config.allow_partial,
+        allow_pickle=config.allow_pickle,
+        secrets=log.hidden(),
+    )
+    return Inspection(stock, training, artifact.check(stock, training, rules))
