@@ -84,7 +84,7 @@ def _folded(left_out: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
 
 def _print_list(console: Console, titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     table = Table(*titles)
-    table.columns[0].overflow = "fold"
+    table.columns[0].overflow = table.columns[-1].overflow = "fold"
     if titles[1] == "bytes":
         table.columns[1].justify = "right"
     for row in rows[:_LINES]:

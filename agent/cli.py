@@ -93,7 +93,7 @@ def finalize(
 
 
 @cli.command()
-@click.argument("folder", metavar="DIR", required=False)
+@click.argument("folder", metavar="[DIR]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout; logs go to stderr.")
 def check(*, folder: str | None, as_json: bool) -> None:
     """Show what of DIR would be published, and everything that speaks against it. Needs no account.

@@ -56,8 +56,9 @@ class Report:
             return None
         told = "; ".join(finding.sentence for finding in refusals[:_NAMED])
         more = f"; and {len(refusals) - _NAMED} more" if len(refusals) > _NAMED else ""
-        hints = dict.fromkeys(finding.hint for finding in refusals[:_NAMED])
-        return ArtifactError(f"{folder} may not be published: {told}{more}.", hint=" ".join(hints))
+        cures = {finding.hint: finding.path for finding in reversed(refusals[:_NAMED])}
+        hints = [f"{path}: {hint}" if path and len(cures) > 1 else hint for hint, path in cures.items()]
+        return ArtifactError(f"{folder} may not be published: {told}{more}.", hint=" ".join(reversed(hints)))
 
 
 def check(stock: Inventory, training: Training, rules: Rules) -> Report:
