@@ -115,6 +115,7 @@ class Finalize:
             ArtifactError: there is no model, or not one that may be published.
         """
         seen = inspect(self.config)
+        self.patience.progress()  # reading all weights may take longer than a server may be silent
         self.stock, self.training = seen.stock, seen.training
         self.outcome.warnings = [finding.sentence for finding in seen.report.remarks]
         for warning in self.outcome.warnings:

@@ -44,4 +44,6 @@ def inspect(config: Config) -> Inspection:
         allow_pickle=config.allow_pickle,
         secrets=log.hidden(),
     )
+    if config.check_weights == "full":
+        log.get_logger().info("reading all weights for NaN and Inf", folder=str(stock.root))
     return Inspection(stock, training, artifact.check(stock, training, rules))
