@@ -133,7 +133,7 @@ def _check_lora(settings: dict[str, Any], rank: int, weights: LocalFile, header:
         message = (
             f"does not fit adapter_config.json: {len(wrong):,} LoRA matrices are not of "
             f"{'its ranks' if pattern else f'rank {rank}'}, {listed([tensor.name for tensor in wrong])}; "
-            f"the first has the shape {list(wrong[0].shape)}"
+            f"the first has the shape {list(wrong[0].shape[:5])}"
         )
         yield Finding(weights.path, "adapter-mismatch", message, _SORTED if pattern else _GATHER)
     if not settings.get("ensure_weight_tying"):  # then the output layer is trained too

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from agent.artifact.files import open_regular
 from agent.artifact.findings import Finding
-from agent.artifact.safetensors import listed
+from agent.artifact.safetensors import listed, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,7 +27,6 @@ _SAMPLE_S_PER_GB = 1.0
 _SMALLEST_READ = 4096
 _LARGEST_READ = 4_000_000
 _PLACES = 3  # begin, middle and end of a tensor
-_LISTED = 3
 _HINT = (
     "The training diverged: publish an earlier checkpoint. "
     "AGENT_CHECK_WEIGHTS=headers publishes this one all the same."
@@ -131,17 +130,12 @@ def _findings(weights: list[_Weight]) -> list[Finding]:
             f"{count:,} {kind}" for count, kind in ((weight.nan, "NaN"), (inf, "Inf")) if count
         )
         if what:
-            name = listed([weight.name])
-            wrong[weight.file.path].append(f"{name} ({what} of {weight.values:,} values looked at)")
+            sentence = f"{quoted(weight.name)} ({what} of {weight.values:,} values looked at)"
+            wrong[weight.file.path].append(sentence)
     return [
-        Finding(path, "not-finite", f"has weights that are no numbers: {_first(sentences)}", _HINT)
+        Finding(path, "not-finite", f"has weights that are no numbers: {listed(sentences, str)}", _HINT)
         for path, sentences in wrong.items()
     ]
-
-
-def _first(sentences: list[str]) -> str:
-    more = len(sentences) - _LISTED
-    return ", ".join(sentences[:_LISTED]) + (f", … and {more:,} more" if more > 0 else "")
 
 
 def _whole(weight: _Weight, largest: int) -> Iterator[_Piece]:

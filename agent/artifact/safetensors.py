@@ -12,12 +12,13 @@ import json
 import os
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from agent.artifact.files import open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from io import BufferedReader
     from pathlib import Path
 
@@ -90,9 +91,14 @@ def read_header(source: Path) -> Header:
     return Header(tensors, metadata, data_start, size_bytes)
 
 
-def listed(names: Collection[str]) -> str:
-    """The first names, quoted, and how many more there are; a hostile name stays short and on one line."""
-    first = [json.dumps(name[:_SHOWN]) for name, _ in zip(names, range(_LISTED), strict=False)]
+def quoted(name: str) -> str:
+    """A name from a file's hands, for a message: short, on one line, in ASCII."""
+    return json.dumps(name[:_SHOWN])
+
+
+def listed(names: Collection[str], show: Callable[[str], str] = quoted) -> str:
+    """The first three names and how many more there are."""
+    first = [show(name) for name in islice(names, _LISTED)]
     more = len(names) - len(first)
     return ", ".join(first) + (f", … and {more:,} more" if more else "")
 
@@ -102,10 +108,7 @@ def _raw_header(stream: BufferedReader, size_bytes: int) -> bytes:
         raise DamagedError("is empty")
     head = stream.read(_LENGTH_BYTES)
     if len(head) < _LENGTH_BYTES:
-        raise DamagedError(
-            f"is cut short: it has {len(head)} of the 8 bytes that tell the length of its header"
-        )
-
+        raise DamagedError(f"is cut short: it has {len(head)} of the 8 bytes that tell its header's length")
     length = int.from_bytes(head, "little")
     if length == 0:
         raise DamagedError("begins with zeros: it was given its size, but its header was never written")
@@ -151,15 +154,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise _header_damaged(f"{listed([name])} occurs twice")
+        raise _header_damaged(f"{quoted(name)} occurs twice")
     return members
 
 
 def _count(digits: str) -> int:
-    # Compared as text first: int() is slow with a million digits, and refuses them.
-    if digits[0] == "-" or len(digits) > _COUNT_DIGITS or int(digits) > _LARGEST_COUNT:
+    # int() is slow with a million digits, and then refuses them.
+    if digits[0] == "-" or len(digits) > _COUNT_DIGITS:
         return _no_count(digits)
-    return int(digits)
+    number = int(digits)
+    return number if number <= _LARGEST_COUNT else _no_count(digits)
 
 
 def _no_count(digits: str) -> int:
@@ -176,19 +180,19 @@ def _metadata(found: object) -> dict[str, str]:
 
 def _tensor(name: str, entry: object) -> Tensor:
     if not isinstance(entry, dict) or entry.keys() != _KEYS:
-        raise _header_damaged(f"{listed([name])} has not just a dtype, a shape and data_offsets")
+        raise _header_damaged(f"{quoted(name)} has not just a dtype, a shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     bits = _BITS.get(dtype) if isinstance(dtype, str) else None
     if bits is None:
-        raise _header_damaged(f"{listed([name])} is of no known dtype")
+        raise _header_damaged(f"{quoted(name)} is of no known dtype")
     if not _are_counts(shape):
-        raise _header_damaged(f"the shape of {listed([name])} is no list of sizes")
+        raise _header_damaged(f"the shape of {quoted(name)} is no list of sizes")
     if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:  # noqa: PLR2004 - begin, end
-        raise _header_damaged(f"the data_offsets of {listed([name])} are not where it begins and ends")
+        raise _header_damaged(f"the data_offsets of {quoted(name)} are not where it begins and ends")
     begin, end = offsets
     if _size_bits(shape, bits) != (end - begin) * 8:
         raise _header_damaged(
-            f"{listed([name])} is {dtype} of shape {str(shape)[:_SHOWN]}, but has {end - begin:,} bytes"
+            f"{quoted(name)} is {dtype} of shape {str(shape)[:_SHOWN]}, but has {end - begin:,} bytes"
         )
     return Tensor(name, dtype, tuple(shape), begin, end)
 
@@ -214,7 +218,7 @@ def _laid_out(tensors: list[Tensor]) -> dict[str, Tensor]:
     for tensor in tensors:
         if tensor.begin != at:
             what = "a gap lies before" if tensor.begin > at else "another tensor overlaps"
-            raise _header_damaged(f"{what} {listed([tensor.name])}, at byte {tensor.begin:,} of the data")
+            raise _header_damaged(f"{what} {quoted(tensor.name)}, at byte {tensor.begin:,} of the data")
         at = tensor.end
     return {tensor.name: tensor for tensor in tensors}
 

@@ -13,7 +13,7 @@ from agent.artifact.safetensors import listed
 from agent.parse import parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from agent.artifact.files import LocalFile
     from agent.artifact.safetensors import Header
@@ -66,7 +66,7 @@ def check_index(
         yield from _compare_size(read, readable)
 
 
-def strays(paths: Collection[str], indexes: Sequence[LocalFile]) -> Iterator[Finding]:
+def strays(paths: Iterable[str], indexes: Sequence[LocalFile]) -> Iterator[Finding]:
     """Tell of numbered shards that no index names, sets of them with gaps, and indexes that are not read.
 
     Args:
@@ -76,6 +76,7 @@ def strays(paths: Collection[str], indexes: Sequence[LocalFile]) -> Iterator[Fin
     Raises:
         OSError: an index cannot be read.
     """
+    present = set(paths)
     named: set[str] = set()
     unread = set()
     for index in indexes:
@@ -84,26 +85,26 @@ def strays(paths: Collection[str], indexes: Sequence[LocalFile]) -> Iterator[Fin
         except ValueError:  # check_index tells of it
             unread.add(_folder(index.path))
     for index in indexes:
-        yield from _shadowed(index.path, paths)
+        yield from _shadowed(index.path, present)
     sets: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for path in sorted(named.union(paths)):
+    for path in sorted(present | named):
         folder = _folder(path)
         numbered = _NUMBERED.fullmatch(path.removeprefix(folder))
         if numbered and folder not in unread:
             sets[folder, numbered["stem"], numbered["ending"], numbered["total"]].append(path)
     # Any index counts here: that of a variant is called model.safetensors.index.fp16.json.
-    indexed = {_folder(path) for path in paths if ".index." in path and path.endswith(".json")}
+    indexed = {_folder(path) for path in present if ".index." in path and path.endswith(".json")}
     for (folder, stem, ending, total), members in sets.items():
-        here = [path for path in members if path in paths]
-        alone = folder not in indexed and f"{folder}{stem}.{ending}" not in paths
+        here = [path for path in members if path in present]
+        alone = folder not in indexed and f"{folder}{stem}.{ending}" not in present
         if here:
             gap = int(total) - len(members)
             yield from _check_set(here, gap, alone=alone, named=not named.isdisjoint(members))
 
 
-def _shadowed(index: str, paths: Collection[str]) -> Iterator[Finding]:
+def _shadowed(index: str, present: set[str]) -> Iterator[Finding]:
     single = index.removesuffix(".index.json")
-    if single in paths:
+    if single in present:
         message = f"and its shards are ignored by loaders: {single.removeprefix(_folder(single))} comes first"
         hint = "Remove the one that is not meant: the single file, or the index with its shards."
         yield Finding(index, "shadowed", message, hint, refuses="/" not in index)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.artifact import safetensors as ours
-from agent.artifact.safetensors import DamagedError, Tensor, listed, read_header
+from agent.artifact.safetensors import DamagedError, Tensor, listed, quoted, read_header
 from tests.conftest import FIXTURES
 from tests.unit.tensors import disagreement, framed, official, whole
 
@@ -79,8 +79,8 @@ def test_a_header_of_zeros_was_never_written(tmp_path):
 @pytest.mark.parametrize(
     ("kept", "words"),
     [
-        (1, "is cut short: it has 1 of the 8 bytes that tell the length of its header"),
-        (7, "is cut short: it has 7 of the 8 bytes that tell the length of its header"),
+        (1, "is cut short: it has 1 of the 8 bytes that tell its header's length"),
+        (7, "is cut short: it has 7 of the 8 bytes that tell its header's length"),
         (8, "is cut short: its header ends at byte 1,024, the file has 8"),
         (1023, "is cut short: its header ends at byte 1,024, the file has 1,023"),
         (1024, "is cut short: its header promises 5,120 bytes in all, the file has 1,024"),
@@ -199,6 +199,7 @@ def test_we_are_stricter_than_the_library_where_the_format_knows_no_such_header(
         b'{"":%s}',
         b'{"\\ud83d\\ude00":%s}',
         b'{"z":{"dtype":"F64","shape":[0,18446744073709551615],"data_offsets":[1,1]},"t":%s}',
+        b'{"t":%s,"z":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}',
         b'{"z":{"dtype":"C64","shape":[5,0],"data_offsets":[0,0]},"t":%s}',
         b'{"t":{"data_offsets":[0,1],"\\u0064type":"U8","shape":[]}}',
         b'{"t":{"data_offsets":[0,1],"dtype":"F4","shape":[1,2]}}',
@@ -225,7 +226,8 @@ def test_every_dtype_of_the_library_is_known():
 
 
 def test_a_hostile_name_stays_short_and_on_one_line():
-    assert listed(["a\n\x1b[31m" + "b" * 1000]) == '"a\\n\\u001b[31m' + "b" * 93 + '"'
+    assert quoted("a\n\x1b[31m" + "b" * 1000) == '"a\\n\\u001b[31m' + "b" * 93 + '"'
+    assert quoted("\ud800") == '"\\ud800"'
     assert listed(["a", "b", "c"]) == '"a", "b", "c"'
     assert listed([str(number) for number in range(1003)]) == '"0", "1", "2", … and 1,000 more'
 
