@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from io import BufferedReader
     from pathlib import Path
 
     from agent.hashes import Stamp
@@ -29,14 +29,14 @@ class LocalFile:
         return self.stamp.size_bytes
 
 
-def open_regular(source: Path) -> BufferedReader:
+def open_regular(source: Path) -> io.BufferedReader:
     """Open a regular file for reading; a FIFO that took its place since does not block.
 
     Raises:
         OSError: it cannot be read, or is no regular file.
     """
-    stream = os.fdopen(os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        return stream
-    stream.close()
+    handle = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return io.BufferedReader(io.FileIO(handle))  # os.fdopen would ask whether it is a terminal
+    os.close(handle)
     raise OSError(errno.EINVAL, "not a regular file", str(source))

@@ -84,6 +84,21 @@ def test_every_command_of_the_readme_works(line, hub, pod, trained, monkeypatch,
     assert process.returncode == 0, err
 
 
+def test_check_prints_what_the_readme_shows(trained, tmp_path):
+    folder = trained("sharded", "run-8")
+    os.truncate(folder / "model-00003-of-00004.safetensors", 20_000)
+    key = "3f7a9c1e5b2d8f604a1c" + "9e7b3d5f8a2c6e0b4d91"
+    (folder / "train.py").write_text(f'import os\nos.environ["WANDB_API_KEY"] = "{key}"\n')
+    checked = subprocess.run(
+        [sys.executable, "-m", "agent", "check", "outputs/run-8"],
+        cwd=tmp_path, env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 11, checked.stderr
+    shown = re.search(r"```text\n(outputs/run-8.*?)```", README, re.DOTALL)[1]
+    assert [line.rstrip() for line in checked.stdout.splitlines()] == shown.splitlines()
+
+
 def test_the_demo_prints_what_the_readme_shows():
     demo = subprocess.run(
         [sys.executable, "-m", "agent", "demo"],
