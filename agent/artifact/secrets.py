@@ -16,7 +16,7 @@ import urllib.parse
 import zipfile
 import zlib
 from bisect import bisect_right
-from collections import Counter, defaultdict
+from collections import defaultdict
 from functools import cache
 from itertools import accumulate
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -39,7 +39,6 @@ _WHOLE = 64 << 20
 _EDGE = 32 << 20
 _MOST_UNPACKED = 256 << 20
 _SMALL_STORAGE = 1 << 20
-_LONGEST_HEADER = 100_000_000  # of a safetensors file, by its format
 
 _TOKEN_RUN = b"a" * 20
 _TOKEN_CHARACTERS = bytes(
@@ -48,15 +47,16 @@ _TOKEN_CHARACTERS = bytes(
 _BEFORE_RUN, _BEHIND_RUN = 160, 8  # what else belongs to a match: a name, a header, a quote
 _BEGINNING = 8192  # tells text from other bytes
 
-_KNOWN = "a secret that this process was given"
+_KNOWN = "one that this process was given"
 
 _HINT = "Remove it, and revoke it where it was made: whoever has read it can use it."
 
 
 class _Format(NamedTuple):
-    """A match has one of the literals in it, at most so many bytes behind its beginning and before its end.
+    """How a credential looks: a pattern, and literals one of which every match has in it.
 
-    The empty literal is in every text: the pattern is tried everywhere.
+    A match begins at the literal, or up to `before` bytes in front of it, and ends up to `after` bytes behind
+    it. The empty literal is everywhere. The group "secret", if there is one, is the secret itself.
     """
 
     kind: str
@@ -64,6 +64,7 @@ class _Format(NamedTuple):
     pattern: bytes = b"%b"
     before: int = 0
     after: int = 4096
+    sure: bool = False  # even if it spells words
 
 
 # A blob in base64 has every short literal in it, but a token does not stand amid so many more characters.
@@ -75,7 +76,7 @@ _ENDS = rb"(?![A-Za-z0-9_+/-]{8})"
 _DETECTORS = (
     # Not within a longer word of capitals: sequences of DNA and proteins have everything in them.
     _Format("AWS Access Key", (b"A3T", b"ABIA", b"ACCA", b"AKIA", b"ASIA", b"aws", b"AWS", b"Aws"),
-            rb"(?<![A-Z0-9])(?:%b)(?![A-Z0-9])", after=128),
+            rb"(?<!(?-i:[A-Z0-9]))(?:%b)(?!(?-i:[A-Z0-9]))", after=128),
     _Format("Azure Storage Account access key", (b"AccountKey=",)),
     # Its first part is the number of the bot, in base64.
     _Format("Discord Bot Token", (b"",), rb"(?=(?:[MNO][DTjz][AEIMQUYcgk][wxyz0-5]){5})(?:%b)"),
@@ -84,7 +85,7 @@ _DETECTORS = (
     _Format("JSON Web Token", (b"eyJ",), _NOT_WITHIN + rb"(?:%b)"),
     _Format("Mailchimp Access Key", (b"-us",), before=32, after=8),
     _Format("NPM tokens", (b"/:_authToken=",), before=120, after=64),
-    _Format("OpenAI Token", (b"T3BlbkFJ",), before=120, after=64),
+    _Format("OpenAI Token", (b"T3BlbkFJ",), before=48, after=32),
     _Format("PyPI Token", (b"pypi-AgE",)),
     _Format("SendGrid API Key", (b"SG.",)),
     _Format("Slack Token", (b"xox", b"hooks.slack.com/services/"), before=8, after=128),
@@ -95,6 +96,7 @@ _DETECTORS = (
 )  # fmt: skip
 # As the services document them; lengths that they do not tell are from the rules of gitleaks and betterleaks.
 _OURS = (
+    _Format("Hugging Face Token", (b"hf_",), _NOT_WITHIN + rb"hf_[A-Za-z0-9]{34}(?![A-Za-z0-9])", sure=True),
     _Format("Hugging Face Token", (b"hf_", b"api_org_"),
             _NOT_WITHIN + rb"hf_[A-Za-z0-9]{30,50}" + _ENDS +
             rb"|hf_oauth_[A-Za-z0-9._-]{20,}|api_org_[A-Za-z]{34}"),
@@ -115,13 +117,17 @@ _OURS = (
     _Format("Private Key", (b"BEGIN ",),
             rb"BEGIN (?:[A-Z0-9]{2,9} ){0,2}PRIVATE KEY(?: BLOCK)? ?-{4,5}(?:[\s\"'+,]|\\+[nr]){1,40}"
             rb"(?:[A-Z][A-Za-z-]{2,20}: [^\n\\]{1,80}(?:\s|\\+[nr]){1,20}){0,3}"
-            rb"(?P<secret>[A-Za-z0-9+/]{40})"),
+            rb"(?P<secret>[A-Za-z0-9+/]{20})"),
     _Format("Private Key", (b"PuTTY-User-Key-File-",), rb"PuTTY-User-Key-File-[23]: (?:ssh|ecdsa)-"),
 )  # fmt: skip
 
+_LITERALS = sorted({literal for one in (*_DETECTORS, *_OURS) for literal in one.literals if literal})
+_TWO_DOTS = re.compile(rb"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{20}")  # Discord's format has no literal but these
+
 _SAYS_EXAMPLE = re.compile(rb"(?i:example)|xxxx|XXXX")
-# A word, also in capitals or several LikeThis; a short number; letters of a genome.
-_WORD = rb"(?:(?:[A-Z]{0,4}[a-z]{3,}+)++\d{0,2}|[A-Za-z]{1,3}|[A-Z]{1,12}|\d{1,8}|[ACGTUN]+)"
+# Words, LikeThis or in capitals, short numbers, the letters of a genome.
+_CAMEL = rb"(?:[A-Z]{0,4}[a-z]{3,}+|(?:For|Of|To|In|On|By|At|As|Is|Or|No|Id)(?![a-z]))++\d{0,2}"
+_WORD = rb"(?:%b|[A-Za-z]{1,3}|[A-Z]{1,12}|\d{1,8}|[ACGTUN]+)" % _CAMEL
 _WORDS = re.compile(rb"[^A-Za-z0-9]*+(?:%b(?:[^A-Za-z0-9]++|\Z))++" % _WORD)
 
 
@@ -163,6 +169,7 @@ class _Search:
 
     def __init__(self, literals: list[bytes]) -> None:
         self._literals = literals
+        self._overlap = max(_OVERLAP, *map(len, literals), 0)
         self._found: dict[str, str] = {}
         self._partly = ""
         self._unpacked = 0
@@ -198,8 +205,7 @@ class _Search:
         elif head.startswith(b"GGUF"):
             self._in_stream(stream, min(size, _EDGE))
         elif file.path.endswith(".safetensors") and head[8:9] == b"{":
-            length = int.from_bytes(head[:8], "little")
-            self._in_stream(stream, min(size, 8 + length if length <= _LONGEST_HEADER else size))
+            self._in_stream(stream, min(size, 8 + int.from_bytes(head[:8], "little")))
         else:
             self._in_stream(stream, size)
 
@@ -240,7 +246,7 @@ class _Search:
             near_an_edge = most <= _WHOLE or at < _EDGE or at + len(chunk) > most - _EDGE
             self._in_data(data, where, line, formats=near_an_edge)
             at += len(chunk)
-            tail = data[-_OVERLAP:]
+            tail = data[-self._overlap :]
             line += data.count(b"\n", 0, len(data) - len(tail)) if line else 0
         return at
 
@@ -267,14 +273,16 @@ def _credentials(data: bytes) -> Iterator[tuple[str, int]]:
     if not parts:
         return
     text = b"\n".join(parts)
+    places = [literal for literal in _LITERALS if literal in text]
+    if _TWO_DOTS.search(text):
+        places.append(b"")
     offsets = list(accumulate((len(part) + 1 for part in parts), initial=0))
-    for literal, rules in _rules().items():
-        if literal in text:
-            for rule in rules:
-                found = next(filter(rule.is_secret, rule.matches(text, literal)), None)
-                if found:
-                    part = bisect_right(offsets, found.start()) - 1
-                    yield rule.format.kind, begins[part] + found.start() - offsets[part]
+    for literal in places:
+        for rule in _rules()[literal]:
+            found = next(filter(rule.is_secret, rule.matches(text, literal)), None)
+            if found:
+                part = bisect_right(offsets, found.start()) - 1
+                yield rule.format.kind, begins[part] + found.start() - offsets[part]
 
 
 def _token_places(data: bytes) -> tuple[list[int], list[bytes]]:
@@ -285,6 +293,9 @@ def _token_places(data: bytes) -> tuple[list[int], list[bytes]]:
     while at >= 0:
         end = marks.find(b" ", at + len(_TOKEN_RUN))
         end = end if end >= 0 else len(marks)
+        if (run := data[at:end]).isalpha() and run.islower():  # a word, however long
+            at = marks.find(_TOKEN_RUN, end)
+            continue
         begin = max(0, at - _BEFORE_RUN)
         if spans and begin <= spans[-1][1]:
             begin, _ = spans.pop()
@@ -302,7 +313,7 @@ class _Rule(NamedTuple):
 
     def matches(self, text: bytes, literal: bytes) -> Iterator[re.Match[bytes]]:
         """Whatever has the format, at this literal of it."""
-        _, _, _, before, after = self.format
+        before, after = self.format.before, self.format.after
         if not literal:
             yield from self.pattern.finditer(text)
             return
@@ -312,13 +323,14 @@ class _Rule(NamedTuple):
             found = look(text, max(0, at - before), at + len(literal) + after)
             if found:
                 yield found
-            at = text.find(literal, at + 1)
+            at = text.find(literal, max(at + 1, found.end() if found else 0))
 
     def is_secret(self, found: re.Match[bytes]) -> bool:
         """No example, no placeholder, no words that are only built like a token."""
         secret = found.groupdict().get("secret") or found[0]
-        commonest = sum(count for _, count in Counter(secret).most_common(2))
-        if commonest * 4 >= len(secret) * 3 or _SAYS_EXAMPLE.search(secret) or _WORDS.fullmatch(secret):
+        if _SAYS_EXAMPLE.search(secret) or (not self.format.sure and _WORDS.fullmatch(secret)):
+            return False
+        if sum(sorted(map(secret.count, set(secret)))[-2:]) * 4 >= len(secret) * 3:  # xxx-xxx, 0000
             return False
         return self.valid is None or self.valid(secret.decode())
 

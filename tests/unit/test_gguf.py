@@ -146,8 +146,8 @@ def test_a_file_of_a_vocabulary_alone_is_clean(wrong):
 
 
 def test_another_alignment_is_respected(wrong):
-    made = Writer().pair("general.alignment", UINT32, struct.pack("<I", 128))
-    content = made.tensor("a", (1,), F32, 4, 128).tensor("b", (1,), F32, 4, 128).write(128)
+    made = Writer().pair("general.alignment", UINT32, struct.pack("<I", 4096))
+    content = made.tensor("a", (1,), F32, 4, 4096).tensor("b", (1,), F32, 4, 4096).write(4096)
     assert wrong(content) is None
     assert wrong(content[:-1]) is not None
 
@@ -163,45 +163,55 @@ def huge(code: str, *numbers: int) -> bytes:
 
 
 TEXT = struct.pack("<Q", 1) + b"k"
+PAIR = huge("IQQ", 3, 0, 1) + TEXT
+TENSOR = huge("IQQ", 3, 1, 0) + TEXT
+BEYOND = "ends beyond byte"
 DAMAGES = {
-    "not gguf": b"GGML" + WHOLE[4:],
-    "a web page": b"<html>503</html>" * 9,
-    "version 1": huge("III", 1, 0, 0),
-    "version 4": huge("IQQ", 4, 0, 0),
-    "version 0": huge("IQQ", 0, 0, 0),
-    "too many tensors": huge("IQQ", 3, 2**60, 0),
-    "too many pairs": huge("IQQ", 3, 0, 2**60) + bytes(100),
-    "more items than are looked through": huge("IQQ", 3, 0, 4_000_001) + bytes(4_000_100),
-    "a text without end": huge("IQQQ", 3, 0, 1, 2**63),
-    "an array without end": huge("IQQ", 3, 0, 1) + TEXT + struct.pack("<IIQ", ARRAY, UINT64, 2**62),
-    "texts without end": huge("IQQ", 3, 0, 1) + TEXT + struct.pack("<IIQ", ARRAY, STRING, 2**62),
-    "a long value without end": huge("IQQ", 3, 0, 1) + TEXT + struct.pack("<IQ", STRING, 2**64 - 1),
-    "an unknown type": huge("IQQ", 3, 0, 1) + TEXT + struct.pack("<I", 13),
-    "arrays in arrays": huge("IQQ", 3, 0, 1)
-    + TEXT
-    + struct.pack("<I", ARRAY)
-    + struct.pack("<IQ", ARRAY, 1) * 50,
-    "a long name": huge("IQQ", 3, 1, 0) + struct.pack("<Q", 100_000) + bytes(200_000),
-    "dimensions without end": huge("IQQ", 3, 1, 0) + TEXT + struct.pack("<I", 2**32 - 1) + bytes(99),
-    "no alignment": Writer().pair("general.alignment", UINT32, bytes(4)).write(),
-    "an odd alignment": Writer().pair("general.alignment", UINT32, struct.pack("<I", 24)).write(),
-    "alignment of another type": Writer().pair("general.alignment", UINT64, struct.pack("<Q", 32)).write(),
-    "an offset between": Writer().tensor("a", (1,), F32, 4, 1).tensor("b", (1,), F32, 4, 1).write(),
-    "half a block": Writer().tensor("a", (33,), Q8_0, 100).write(),
-    "an offset outside": Writer().write()[:8]
-    + struct.pack("<QQ", 1, 0)
-    + TEXT
-    + struct.pack("<IIQ", 0, 0, 2**63),
+    "not gguf": (b"GGML" + WHOLE[4:], "does not begin with GGUF"),
+    "a web page": (b"<html>503</html>" * 9, "does not begin with GGUF"),
+    "version 1": (huge("III", 1, 0, 0), "version 1, which"),
+    "version 4": (huge("IQQ", 4, 0, 0), "version 4, which"),
+    "version 0": (huge("IQQ", 0, 0, 0), "version 0, which"),
+    "too many tensors": (huge("IQQ", 3, 2**60, 0), "more items than the file can hold"),
+    "too many pairs": (huge("IQQ", 3, 0, 2**60) + bytes(100), "more items than the file can hold"),
+    "too many texts": (PAIR + struct.pack("<IIQ", ARRAY, STRING, 2**62), "more items than the file can hold"),
+    "too much work": (huge("IQQ", 3, 0, 4_000_001) + bytes(4_000_100), "too many to look through"),
+    "a key without end": (huge("IQQQ", 3, 0, 1, 2**63), "a name in it has"),
+    "numbers without end": (PAIR + struct.pack("<IIQ", ARRAY, UINT64, 2**62), BEYOND),
+    "a text without end": (PAIR + struct.pack("<IQ", STRING, 2**64 - 1), BEYOND),
+    "an unknown type": (PAIR + struct.pack("<I", 13), "type that is unknown"),
+    "arrays in arrays": (
+        PAIR + struct.pack("<I", ARRAY) + struct.pack("<IQ", ARRAY, 1) * 50,
+        "nested too deep",
+    ),
+    "a long name": (huge("IQQ", 3, 1, 0) + struct.pack("<Q", 100_000) + bytes(200_000), "a name in it has"),
+    "dimensions without end": (TENSOR + struct.pack("<I", 2**32 - 1) + bytes(99), "4,294,967,295 dimensions"),
+    "no alignment": (Writer().pair("general.alignment", UINT32, bytes(4)).write(), "no power of two"),
+    "an odd alignment": (
+        Writer().pair("general.alignment", UINT32, struct.pack("<I", 24)).write(),
+        "no power of two",
+    ),
+    "alignment of another type": (
+        Writer().pair("general.alignment", UINT64, struct.pack("<Q", 32)).write(),
+        "no power of two",
+    ),
+    "an offset between": (
+        Writer().tensor("a", (1,), F32, 4, 1).tensor("b", (1,), F32, 4, 1).write(),
+        '"b" does not begin at a multiple of 32 bytes',
+    ),
+    "half a block": (Writer().tensor("a", (33,), Q8_0, 100).write(), "no multiple of 32 values"),
+    "an offset outside": (TENSOR + struct.pack("<IIQ", 0, F32, 2**63), "is cut short"),
     "a size beyond all counting": (
-        huge("IQQ", 3, 1, 0) + TEXT + struct.pack("<I8QIQ", 8, *[2**64 - 1] * 8, F32, 0) + bytes(99)
+        TENSOR + struct.pack("<I8QIQ", 8, *[2**64 - 1] * 8, F32, 0) + bytes(99),
+        "more values than can be counted",
     ),
 }
 
 
-@pytest.mark.parametrize("content", DAMAGES.values(), ids=DAMAGES)
-def test_a_header_that_no_loader_would_take_is_damaged(wrong, content):
-    message = wrong(content)
-    assert message is not None
+@pytest.mark.parametrize(("content", "why"), DAMAGES.values(), ids=DAMAGES)
+def test_a_header_that_no_loader_would_take_is_damaged(wrong, content, why):
+    message = wrong(content) or ""
+    assert why in message
     assert len(message) < 200
 
 

@@ -257,6 +257,11 @@ def test_no_pickle_of_torchs_older_format_is_passed_over(check, which):
     ]
 
 
+def test_a_file_that_promises_pickles_is_looked_through_to_its_end(check):
+    content = LEGACY[: LEGACY.rindex(b".") + 1] + CLEAN * 9
+    assert kinds(check("x.pkl", content + EVIL)) == [("unsafe-pickle", True)]
+
+
 def test_a_large_file_in_torchs_older_format_is_read_in_part_only(check):
     assert kinds(check("pytorch_model.bin", LEGACY + bytes(20 << 20))) == [("legacy-pickle", False)]
 
@@ -326,32 +331,54 @@ def _twice() -> bytes:
 
 
 PLAIN = container(data__pkl=CLEAN)
-DAMAGES: dict[str, Callable[[], bytes]] = {
-    "a name twice": _twice,
-    "another name in the member's own header": lambda: _patched(PLAIN, b"m/data.pkl", b"m/data.pkX"),
-    "another zip in front": lambda: container(data__pkl=EVIL) + PLAIN,
-    "bytes behind": lambda: PLAIN + b"\0",
-    "a member outside": lambda: _moved(PLAIN, b"m/data.pkl", 1 << 30),
-    "a member where another is": lambda: _moved(PLAIN, b"m/version", 0),
-    "a member longer than the file": lambda: _with_sizes(PLAIN, b"m/version", (1 << 20, 1 << 20)),
-    "members that overlap": lambda: _with_sizes(PLAIN, b"m/byteorder", (60, 60)),
-    "two sizes of a stored member": lambda: _with_sizes(PLAIN, b"m/data.pkl", (3, len(CLEAN))),
-    "a name with a NUL": lambda: _patched(PLAIN, b"m/data.pkl", b"m/data.pk\0", 2),
-    "a count of bytes that is wrong": lambda: PLAIN[:-10] + struct.pack("<L", 7) + PLAIN[-6:],
-    "no directory": lambda: PLAIN[: PLAIN.index(b"PK\x01\x02")],
-    "a directory of 9 MB": lambda: (
-        b"PK\x03\x04" + bytes(9 << 20) + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, 9 << 20, 4, 0)
+DAMAGES: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "a name twice": ("names a member twice", _twice),
+    "another name in the member's own header": (
+        'two names for "m/data.pkl"',
+        lambda: _patched(PLAIN, b"m/data.pkl", b"m/data.pkX"),
     ),
-    "a locator that points elsewhere": lambda: _patched(
-        STATE_DICT, STATE_DICT[-34:-26], struct.pack("<Q", 100)
+    "another zip in front": ("not where it should be", lambda: container(data__pkl=EVIL) + PLAIN),
+    "bytes behind": ("not where it should be", lambda: PLAIN + b"\0"),
+    "a member outside": ('misses "m/data.pkl"', lambda: _moved(PLAIN, b"m/data.pkl", 1 << 30)),
+    "a member amid another": ('misses "m/version"', lambda: _moved(PLAIN, b"m/version", 9)),
+    "a member where another is": ('two names for "m/version"', lambda: _moved(PLAIN, b"m/version", 0)),
+    "a member longer than the file": (
+        '"m/version" is cut short',
+        lambda: _with_sizes(PLAIN, b"m/version", (1 << 20, 1 << 20)),
     ),
-    "two directories": lambda: STATE_DICT[:-98] + PLAIN[PLAIN.index(b"PK\x01\x02") : -22] + STATE_DICT[-98:],
+    "members that overlap": ("overlaps another", lambda: _with_sizes(PLAIN, b"m/byteorder", (60, 60))),
+    "two sizes of a stored member": (
+        'two sizes for "m/data.pkl"',
+        lambda: _with_sizes(PLAIN, b"m/data.pkl", (3, len(CLEAN))),
+    ),
+    "a name with a NUL": ("two names for", lambda: _patched(PLAIN, b"m/data.pkl", b"m/data.pk\0", 2)),
+    "a wrong size of the directory": (
+        "not where it should be",
+        lambda: PLAIN[:-10] + struct.pack("<L", 7) + PLAIN[-6:],
+    ),
+    "no directory": ("has no directory at its end", lambda: PLAIN[: PLAIN.index(b"PK\x01\x02")]),
+    "a directory of 9 MB": (
+        "too large a directory: 9,437,184 bytes",
+        lambda: (
+            b"PK\x03\x04" + bytes(9 << 20) + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, 9 << 20, 4, 0)
+        ),
+    ),
+    "a locator that points elsewhere": (
+        "damaged directory",
+        lambda: _patched(STATE_DICT, STATE_DICT[-34:-26], struct.pack("<Q", 100)),
+    ),
+    "two directories": (
+        "damaged directory",
+        lambda: STATE_DICT[:-98] + PLAIN[PLAIN.index(b"PK\x01\x02") : -22] + STATE_DICT[-98:],
+    ),
 }
 
 
-@pytest.mark.parametrize("make", DAMAGES.values(), ids=DAMAGES)
-def test_a_container_that_readers_would_see_differently_is_damaged(check, make):
-    assert kinds(check("pytorch_model.bin", make())) == [("damaged", True)]
+@pytest.mark.parametrize(("why", "make"), DAMAGES.values(), ids=DAMAGES)
+def test_a_container_that_readers_would_see_differently_is_damaged(check, why, make):
+    [finding] = check("pytorch_model.bin", make())
+    assert (finding.kind, finding.refuses) == ("damaged", True)
+    assert why in finding.message
 
 
 def test_a_wrong_checksum_is_no_damage_for_torch_can_leave_them_out(check):
