@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import pickletools
 import re
-import struct
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -22,13 +20,20 @@ from agent.artifact.files import open_regular
 from agent.artifact.findings import Finding
 from agent.artifact.names import is_plain_weights, is_weights
 from agent.artifact.safetensors import listed
+from agent.artifact.zips import (
+    STORAGE,
+    ZIP_MAGIC,
+    DamagedZipError,
+    UnreadableError,
+    open_member,
+    open_zip,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.artifact.files import LocalFile
 
-ZIP_MAGIC = b"PK\x03\x04"
 _PICKLES = (".pkl", ".pickle", ".joblib")
 _OPENED = (*_PICKLES, ".pt", ".pth", ".ckpt", ".bin", ".dat", ".zip", ".npz", ".npy")
 _NEWEST_PROTOCOL = 5
@@ -38,18 +43,13 @@ _LONGEST_NUMPY_HEADER = 1 << 16
 _LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _LEGACY_PICKLES = 5
 
-# What is looked through in one file. picklescan keeps all opcodes of a pickle, up to 150 bytes for each,
-# and zipfile an object of 600 bytes for each entry of 46 or more: neither comes to more than 120 MB.
+# What is looked through in one file: picklescan keeps all opcodes of a pickle, up to 150 bytes for each.
 _LARGEST_PICKLE = 8 << 20
 _MOST_OPCODES = 600_000
 _MOST_PICKLES = 1000
 _MOST_UNPACKED = 64 << 20
-_LARGEST_DIRECTORY = 8 << 20
 _DEEPEST = 2
 
-_END, _END_64, _LOCATOR_64, _LOCAL = map(struct.Struct, ("<4s4H2LH", "<4sQ2H2L4Q", "<4sLQL", "<4s5H3L2H"))
-_LONGEST_COMMENT = (1 << 16) - 1
-STORAGE = re.compile(r"(?:.*/)?data/\d+", re.DOTALL)  # members that hold the values of tensors
 _CODE = re.compile(r"(?:.*/)?code/.*|.*\.py", re.DOTALL)  # TorchScript, torch.package
 # What makes tensors in torch's own list for weights_only=True, _get_allowed_globals() in
 # torch/_weights_only_unpickler.py of 2.13, and how numpy writes numbers.
@@ -65,14 +65,6 @@ _TENSOR_IMPORT = re.compile(
     r"|_codecs\.encode|(?:builtins|__builtin__)\.(?:set|bytearray|complex)",
     re.ASCII,
 )
-
-
-class DamagedZipError(ValueError):
-    """A zip container is not whole; the message goes on after its path."""
-
-
-class _UnreadableError(ValueError):
-    """A pickle cannot be looked through; the message goes on after what cannot be read."""
 
 
 def check_pickles(files: Sequence[LocalFile], *, allowed: bool) -> Iterator[Finding]:
@@ -180,7 +172,7 @@ class _Found:
                 self._numpy(stream.read(_LONGEST_NUMPY_HEADER))
             else:
                 self._pickles(stream.read(_LARGEST_PICKLE + 1), legacy=form == "legacy")
-        except _UnreadableError as error:
+        except UnreadableError as error:
             self._cannot_read(f"{error}")
 
     def in_zip(self, archive: zipfile.ZipFile, depth: int = 1) -> None:
@@ -191,7 +183,7 @@ class _Found:
             elif not STORAGE.fullmatch(member.filename) and not member.is_dir():
                 try:
                     self._member(archive, member, depth)
-                except (_UnreadableError, DamagedZipError) as error:
+                except (UnreadableError, DamagedZipError) as error:
                     self._cannot_read(f"{error}", member)
                 except (zipfile.BadZipFile, zlib.error, EOFError):
                     self._cannot_read("cannot be unpacked", member)
@@ -205,7 +197,7 @@ class _Found:
             head = stream.read(2 * len(_LEGACY_MAGIC))
             if head.startswith(ZIP_MAGIC):
                 if depth == _DEEPEST:
-                    raise _UnreadableError("is a zip in a zip in a zip")
+                    raise UnreadableError("is a zip in a zip in a zip")
                 with open_zip(io.BytesIO(self._unpack(stream, head, _MOST_UNPACKED))) as inner:
                     self.in_zip(inner, depth + 1)
             elif _begins_a_pickle(head) or member.filename.lower().endswith(_PICKLES):
@@ -218,18 +210,18 @@ class _Found:
         content = head + stream.read(max(0, most + 1 - len(head)))
         self.unpacked += len(content)
         if len(content) > most:
-            raise _UnreadableError(f"is larger than {most:,} bytes")
+            raise UnreadableError(f"is larger than {most:,} bytes")
         return content
 
     def _numpy(self, head: bytes) -> None:
         # A dtype with an object in it: the values are a pickle, behind the header.
         if re.search(rb"'descr':[^}]*\|O", head):
-            raise _UnreadableError("holds pickled objects, not numbers")
+            raise UnreadableError("holds pickled objects, not numbers")
 
     def _pickles(self, content: bytes, *, legacy: bool = False) -> None:
         """Note what the pickles import that lie one behind the other."""
         if len(content) > _LARGEST_PICKLE and not legacy:
-            raise _UnreadableError(f"is larger than {_LARGEST_PICKLE:,} bytes")
+            raise UnreadableError(f"is larger than {_LARGEST_PICKLE:,} bytes")
         stream = io.BytesIO(content)
         for _ in range(_LEGACY_PICKLES if legacy else _MOST_PICKLES):
             begin = stream.tell()
@@ -238,7 +230,7 @@ class _Found:
             if stream.tell() == len(content):
                 return
         if not legacy:
-            raise _UnreadableError(f"holds more than {_MOST_PICKLES:,} pickles")
+            raise UnreadableError(f"holds more than {_MOST_PICKLES:,} pickles")
 
     def _walk(self, stream: io.BytesIO) -> None:
         """Go to the end of one pickle; what picklescan cannot parse to its end it takes for harmless."""
@@ -252,10 +244,10 @@ class _Found:
             else:
                 return
         except ValueError as error:
-            raise _UnreadableError(f"is no pickle, or damaged, from byte {at:,} on") from error
+            raise UnreadableError(f"is no pickle, or damaged, from byte {at:,} on") from error
         if self.opcodes > _MOST_OPCODES:
-            raise _UnreadableError(f"has more than {_MOST_OPCODES:,} opcodes")
-        raise _UnreadableError("imports by number, from a register that only its writer knows")
+            raise UnreadableError(f"has more than {_MOST_OPCODES:,} opcodes")
+        raise UnreadableError("imports by number, from a register that only its writer knows")
 
     def _note_imports(self, one_pickle: bytes) -> None:
         # One at a time: picklescan keeps the memo of the pickle before, and so can be told a wrong name.
@@ -265,90 +257,8 @@ class _Found:
         try:
             scanned = scan_pickle_bytes(io.BytesIO(one_pickle), "", multiple_pickles=False)
         except ValueError as error:
-            raise _UnreadableError("imports something by a name that cannot be told") from error
+            raise UnreadableError("imports something by a name that cannot be told") from error
         for found in scanned.globals:
             name = f"{found.module}.{found.name}"
             if found.safety is not SafetyLevel.Innocuous and not _TENSOR_IMPORT.fullmatch(name):
                 self.imports.add(name)
-
-
-def open_zip(stream: IO[bytes]) -> zipfile.ZipFile:
-    """Open a zip container for reading, when all readers would see the same whole members in it.
-
-    Checksums are not compared: torch can be told not to write them, and bulk members are not read.
-
-    Raises:
-        DamagedZipError: it is cut short, or names something twice, or not where it is.
-    """
-    from picklescan.relaxed_zipfile import RelaxedZipFile
-
-    directory = _directory_at(stream)
-    try:
-        archive: zipfile.ZipFile = RelaxedZipFile(stream)
-        _check_members(stream, archive.infolist(), directory)
-    except DamagedZipError:
-        raise
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
-        raise DamagedZipError("is a zip container with a damaged directory") from error
-    return archive
-
-
-def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
-    """Open a member for reading; reading it in small steps takes little memory.
-
-    Raises:
-        ValueError: it is encrypted, or packed in a way whose memory cannot be bounded.
-    """
-    if member.flag_bits & 1:
-        raise _UnreadableError("is encrypted")
-    if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-        raise _UnreadableError("is packed in a way that torch does not read")
-    return archive.open(member)
-
-
-def _directory_at(stream: IO[bytes]) -> int:
-    """Where the directory begins, if it ends where the records behind it do."""
-    size = stream.seek(0, os.SEEK_END)
-    base = max(0, size - _LONGEST_COMMENT - _END.size - _LOCATOR_64.size - _END_64.size)
-    stream.seek(base)
-    tail = stream.read(size - base)
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or at + _END.size > len(tail):
-        raise DamagedZipError("is cut short: it begins as a zip container, but has no directory at its end")
-    *_, length, offset, comment = _END.unpack_from(tail, at)
-    end = base + at
-    locator = at - _LOCATOR_64.size
-    if locator >= _END_64.size and tail.startswith(b"PK\x06\x07", locator):
-        end = base + locator - _END_64.size
-        record = _END_64.unpack_from(tail, locator - _END_64.size)
-        length, offset = record[-2:]
-        if record[0] != b"PK\x06\x06" or _LOCATOR_64.unpack_from(tail, locator)[2] != end:
-            raise DamagedZipError("is a zip container with a damaged directory")
-    if base + at + _END.size + comment != size or offset + length != end:
-        raise DamagedZipError("is a zip container whose directory is not where it should be")
-    if length > _LARGEST_DIRECTORY:
-        raise DamagedZipError(f"is a zip container with too large a directory: {length:,} bytes")
-    return int(offset)
-
-
-def _check_members(stream: IO[bytes], members: list[zipfile.ZipInfo], directory: int) -> None:
-    if len({member.filename for member in members}) < len(members):
-        raise DamagedZipError("is a zip container that names a member twice")
-    end = 0
-    for member in sorted(members, key=lambda member: member.header_offset):
-        begin = member.header_offset
-        stream.seek(begin)
-        local = stream.read(_LOCAL.size)
-        if begin + _LOCAL.size > directory or not local.startswith(ZIP_MAGIC):
-            raise DamagedZipError(f"is a zip container that misses {listed([member.filename])}")
-        *_, name_length, extra_length = _LOCAL.unpack(local)
-        name = stream.read(name_length).decode("utf-8" if member.flag_bits & 0x800 else "cp437")
-        if not name == member.orig_filename == member.filename:
-            raise DamagedZipError(f"is a zip container with two names for {listed([member.filename])}")
-        if member.compress_type == zipfile.ZIP_STORED and member.compress_size != member.file_size:
-            raise DamagedZipError(f"is a zip container with two sizes for {listed([member.filename])}")
-        if begin < end:
-            raise DamagedZipError(f"is a zip container in which {listed([member.filename])} overlaps another")
-        end = begin + _LOCAL.size + name_length + extra_length + member.compress_size
-        if end > directory:
-            raise DamagedZipError(f"is a zip container in which {listed([member.filename])} is cut short")

@@ -23,8 +23,8 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from agent.artifact.files import open_regular
 from agent.artifact.findings import Finding
-from agent.artifact.pickles import STORAGE, ZIP_MAGIC, DamagedZipError, open_member, open_zip
 from agent.artifact.safetensors import listed
+from agent.artifact.zips import STORAGE, ZIP_MAGIC, DamagedZipError, open_member, open_zip
 from agent.log import HIDDEN, SHORTEST_SECRET
 
 if TYPE_CHECKING:
