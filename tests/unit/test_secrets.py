@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from agent.artifact import secrets
+from agent.artifact import credentials, secrets
 from agent.artifact.files import LocalFile
 from agent.artifact.secrets import scan
 from agent.hashes import Stamp
@@ -507,7 +507,7 @@ def test_a_real_jwt_is_told_from_three_words(found):
 def test_the_rules_of_the_library_are_those_that_name_a_service():
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 
-    left_out = set(get_mapping_from_secret_type_to_class()) - {known.kind for known in secrets._DETECTORS}
+    left_out = set(get_mapping_from_secret_type_to_class()) - {known.kind for known in credentials._DETECTORS}
     assert left_out == {
         "Artifactory Credentials",
         "Base64 High Entropy String",
@@ -525,7 +525,7 @@ def test_the_rules_of_the_library_are_those_that_name_a_service():
 
 def test_every_format_is_tried_here():
     kinds_tried = {kind for kind, _ in FORMATS.values()}
-    assert kinds_tried == {one.kind for one in (*secrets._OURS, *secrets._DETECTORS)}
+    assert kinds_tried == {one.kind for one in (*credentials._OURS, *credentials._DETECTORS)}
 
 
 @given(
@@ -577,7 +577,7 @@ def test_searching_prints_and_logs_nothing(found, caplog, capfd):
 def test_the_library_is_loaded_by_searching_alone():
     code = (
         "import sys, agent.artifact.secrets; assert 'detect_secrets' not in sys.modules; "
-        "agent.artifact.secrets._rules(); assert 'detect_secrets' in sys.modules"
+        "agent.artifact.credentials._rules(); assert 'detect_secrets' in sys.modules"
     )
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environ, timeout=60)
