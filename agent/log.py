@@ -41,19 +41,22 @@ _LIBRARIES = {
 _known: set[str] = set()
 
 
+def spellings(secret: str) -> set[str]:
+    """A secret in plain, JSON, Python and URL spelling."""
+    return {
+        secret,
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        repr(secret)[1:-1],
+        urllib.parse.quote(secret, safe="", errors="surrogateescape"),  # a variable may hold any bytes
+    }
+
+
 def hide(secrets: Iterable[str]) -> None:
-    """Remove these values from everything written from now on, in plain, JSON, Python and URL spelling."""
+    """Remove these values from everything written from now on, in all their spellings."""
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET:
-            _known.update(
-                (
-                    secret,
-                    json.dumps(secret)[1:-1],
-                    json.dumps(secret, ensure_ascii=False)[1:-1],
-                    repr(secret)[1:-1],
-                    urllib.parse.quote(secret, safe=""),
-                )
-            )
+            _known.update(spellings(secret))
 
 
 def hidden() -> frozenset[str]:

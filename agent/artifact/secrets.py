@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import json
-import urllib.parse
 import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING
@@ -15,7 +13,7 @@ from agent.artifact.files import open_regular
 from agent.artifact.findings import Finding
 from agent.artifact.safetensors import listed
 from agent.artifact.zips import STORAGE, ZIP_MAGIC, DamagedZipError, open_member, open_zip
-from agent.log import HIDDEN, SHORTEST_SECRET
+from agent.log import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -44,30 +42,14 @@ def scan(files: Sequence[LocalFile], known: Collection[str]) -> Iterator[Finding
 
     Args:
         files: what would be published.
-        known: secrets that this process holds; they are found in plain, JSON and URL spelling.
+        known: secrets that this process holds, in every spelling that is to be found.
 
     Raises:
         OSError: a file cannot be read.
     """
-    literals = _spellings(known)
+    literals = sorted(secret.encode("utf-8", "surrogateescape") for secret in known)
     for file in files:
         yield from _Search(literals).findings(file)
-
-
-def _spellings(known: Collection[str]) -> list[bytes]:
-    return sorted(
-        {
-            spelling.encode()
-            for secret in known
-            if len(secret) >= SHORTEST_SECRET
-            for spelling in (
-                secret,
-                json.dumps(secret)[1:-1],
-                json.dumps(secret, ensure_ascii=False)[1:-1],
-                urllib.parse.quote(secret, safe=""),
-            )
-        }
-    )
 
 
 class _Search:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import urllib.parse
 import warnings
 
@@ -119,6 +120,13 @@ def test_without_a_secret_told_the_same_lines_do_come_out(logged, style):
         logged.stream.truncate()
         way_out(SECRET)
         assert SECRET in logged.text, way_out.__name__
+
+
+def test_a_variable_of_any_bytes_is_hidden_and_does_no_harm():
+    secret = os.fsdecode(b"pass\xffword\xfe")
+    log.hide([secret])
+    assert log.redact(f"a {secret} b") == "a [hidden] b"
+    assert log.redact("a=pass%FFword%FE") == "a=[hidden]"
 
 
 def test_the_three_spellings_of_a_secret_are_hidden():
