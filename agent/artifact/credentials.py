@@ -54,7 +54,8 @@ _DETECTORS = (
     # Its first part is the number of the bot, in base64.
     _Format("Discord Bot Token", (b"",), rb"(?=(?:[MNO][DTjz][AEIMQUYcgk][wxyz0-5]){5})(?:%b)"),
     _Format("GitHub Token", (b"gh",), _NOT_WITHIN + rb"(?:%b)"),
-    _Format("GitLab Token", (b"gl", b"GR1348941")),
+    _Format("GitLab Token", (b"gl", b"GR1348941"),
+            _NOT_WITHIN + rb"(?:%b)"),
     _Format("JSON Web Token", (b"eyJ",), _NOT_WITHIN + rb"(?:%b)"),
     _Format("Mailchimp Access Key", (b"-us",), before=32, after=8),
     _Format("NPM tokens", (b"/:_authToken=",), before=120, after=64),
@@ -69,7 +70,7 @@ _DETECTORS = (
 )  # fmt: skip
 # As the services document them; lengths that they do not tell are from the rules of gitleaks and betterleaks.
 _OURS = (
-    _Format("Hugging Face Token", (b"hf_",), _NOT_WITHIN + rb"hf_[A-Za-z0-9]{34}(?![A-Za-z0-9])", sure=True),
+    _Format("Hugging Face Token", (b"hf_",), rb"hf_(?:[a-z0-9]{34}|[A-Z0-9]{34})(?![A-Za-z0-9])", sure=True),
     _Format("Hugging Face Token", (b"hf_", b"api_org_"),
             _NOT_WITHIN + rb"hf_[A-Za-z0-9]{30,50}" + _ENDS +
             rb"|hf_oauth_[A-Za-z0-9._-]{20,}|api_org_[A-Za-z]{34}"),

@@ -70,7 +70,9 @@ def check(stock: Inventory, training: Training, rules: Rules) -> Report:
     with stock.reading():
         whole = structure(stock.files)
         findings = [*stock.remarks, *check_limits(stock.files), *whole.findings]
-        findings += check_pickles(stock.files, allowed=rules.allow_pickle)
+        told = {(finding.path, finding.kind) for finding in findings}
+        pickles = check_pickles(stock.files, allowed=rules.allow_pickle)
+        findings += [finding for finding in pickles if (finding.path, finding.kind) not in told]
         findings += scan(stock.files, rules.secrets)
         looked = None
         if rules.weights != "headers":

@@ -84,6 +84,14 @@ def test_every_reason_is_named_at_once_with_every_cure(out):
     assert "aB3aB3" not in refusal.message + refusal.hint
 
 
+def test_an_empty_file_is_told_once(folder):
+    root = folder({"config.json": "{}", "pytorch_model.bin": "", "model.safetensors": "", "empty.onnx": ""})
+    assert kinds(report(root).refusals) == [
+        (name, "damaged") for name in ("empty.onnx", "model.safetensors", "pytorch_model.bin")
+    ]
+    assert len(report(root).refusals) == 3
+
+
 def test_a_long_list_of_reasons_is_cut_with_a_count():
     findings = tuple(Finding(f"f{number}", "damaged", "is damaged", "Save again.") for number in range(9))
     refusal = Report(findings).refusal("out")
