@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -63,6 +64,25 @@ def test_real_weights_are_numbers_and_all_are_looked_at(path, mode):
     assert found == []
     count = len(header.tensors)
     assert looked == Looked(header.size_bytes - header.data_start, count, count)
+
+
+@given(st.sampled_from(sorted(numbers._FORMATS)), st.data())
+@settings(deadline=None, max_examples=300)
+def test_a_first_look_at_the_highest_bytes_misses_nothing(dtype, data):
+    form = numbers._FORMATS[dtype]
+    edges = st.sampled_from([form.nan, form.infinity or 0, form.nan - 1, 0, (1 << 8 * form.word_bytes) - 1])
+    word = st.one_of(edges, st.integers(0, (1 << 8 * form.word_bytes) - 1))
+    words = data.draw(st.lists(word, min_size=1, max_size=5))
+    raw = memoryview(b"".join(one.to_bytes(form.word_bytes, "little") for one in words))
+    assert numbers._count_if_any(raw, form) == numbers._count(raw, form)
+
+
+def test_a_sample_of_sound_weights_does_without_numpy(checked, monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    path = FIXTURES / "sft_full" / "model.safetensors"
+    assert check_numbers([(local(path), read_header(path))], "sample")[0] == []
+    with pytest.raises(ImportError):
+        checked({"a": ("F32", [1], NAN)}, mode="sample")
 
 
 @pytest.mark.parametrize("mode", ["sample", "full"])
