@@ -117,9 +117,11 @@ class Finalize:
         seen = inspect(self.config)
         self.patience.progress()  # reading all weights may take longer than a server may be silent
         self.stock, self.training = seen.stock, seen.training
-        self.outcome.warnings = [finding.sentence for finding in seen.report.remarks]
-        for warning in self.outcome.warnings:
-            get_logger().warning(warning, folder=str(self.stock.root))
+        for finding in seen.report.remarks:
+            # Most trainers do not tell how a training ended: that is said, but it is no warning.
+            say = get_logger().info if finding.kind == "end-unknown" else get_logger().warning
+            say(finding.sentence, folder=str(self.stock.root))
+            self.outcome.warnings.append(finding.sentence)
         refusal = seen.report.refusal(self.stock.root)
         if refusal:
             raise refusal

@@ -154,9 +154,14 @@ def _same_run(later: Path, earlier: Path) -> bool:
 
 
 def _without_merged(here: Walk) -> Walk:
-    inside = [file for file in here.files if file.path.startswith(f"{MERGED}/")]
-    left_out = [*here.left_out, *((file.path, f"{MERGED}/ is not whole") for file in inside)]
-    return Walk([file for file in here.files if file not in inside], sorted(left_out))
+    found = Walk(left_out=here.left_out[:])
+    for file in here.files:
+        if file.path.startswith(f"{MERGED}/"):
+            found.left_out.append((file.path, f"{MERGED}/ is not whole"))
+        else:
+            found.files.append(file)
+    found.left_out.sort()
+    return found
 
 
 def _remark(path: str, message: str) -> Finding:

@@ -142,11 +142,8 @@ def _placed(placement: Placement, selection: Selection) -> Walk:
             f"{source}, a source in AGENT_FILES, cannot be read: {error.strerror}.",
             hint="Name files and folders that exist when the training has ended.",
         ) from error
-    if (
-        not stat.S_ISREG(found.st_mode)
-        or names.holds_credentials(source.name)
-        or names.holds_credentials(dest)
-    ):
+    named = (source.name, source.resolve().name, dest)
+    if not stat.S_ISREG(found.st_mode) or any(map(names.holds_credentials, named)):
         raise ArtifactError(
             f"{source}, a source in AGENT_FILES, is no file that may be published.",
             hint="Regular files only, and none that is made to hold credentials.",

@@ -90,6 +90,13 @@ def test_a_checkpoint_that_is_not_complete_is_passed_over_and_named(run, spoil, 
     assert f"checkpoint-4/ is not complete: {why}" in stock.remarks[0].sentence
 
 
+def test_of_checkpoints_before_the_last_complete_one_nothing_is_told(run):
+    root = run()
+    cut(root / "checkpoint-2" / "model.safetensors")
+    stock = take_stock(root)
+    assert (stock.root, len(stock.remarks)) == (root / "checkpoint-4", 1)
+
+
 def test_if_no_checkpoint_is_complete_each_is_named_with_its_flaw(run):
     root = run()
     for checkpoint in root.iterdir():
@@ -105,7 +112,7 @@ def test_if_no_checkpoint_is_complete_each_is_named_with_its_flaw(run):
 def test_checkpoints_of_two_runs_are_not_guessed_between(run):
     root = run()
     history = json.loads((root / "checkpoint-2" / "trainer_state.json").read_text())["log_history"]
-    history[0]["loss"] += 0.5
+    history[-1]["eval_loss"] += 0.5
     change_state(root / "checkpoint-2", log_history=history)
     message, hint = refusal(root, Wanted())
     assert message == (

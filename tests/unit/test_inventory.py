@@ -271,6 +271,9 @@ def test_a_merged_model_that_is_not_whole_is_left_out_and_the_adapter_published(
         f"merged_model/{path}" for path, content in merged.items() if content is not None
     }
     assert set(left.values()) == {"merged_model/ is not whole"}
+    assert [one.sentence.partition(":")[0] for one in stock.remarks] == [
+        "merged_model/ is not whole and stays behind"
+    ]
 
 
 def test_a_folder_whose_name_only_begins_like_merged_model_is_an_ordinary_one(folder):

@@ -180,6 +180,7 @@ def test_nan_and_infinity_are_read_and_never_passed_on(folder):
     assert training.metrics == {}
     assert training.diverged == ("eval_loss", "grad_norm", "huge", "loss")
     assert (training.method, training.steps, training.best_metric) == ("sft", 3, None)
+    assert set(training.last_values) == set(training.diverged)
     assert all(math.isnan(value) for value in training.last_values.values())
 
 

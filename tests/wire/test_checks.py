@@ -187,6 +187,7 @@ def test_further_files_are_published_where_they_are_wanted(pod, hub, trained, tm
         ("a.txt:x,a.txt:x/y", "x would be a file and the folder of x/y"),
         ("a.txt:README.md/x", "README.md would be a file and the folder of README.md/x"),
         (".env:settings.txt", "is no file that may be published"),
+        ("linked:settings.txt", "is no file that may be published"),
         ("a.txt:conf/.env", "is no file that may be published"),
         ("pipe:x", "is no file that may be published"),
     ],
@@ -197,6 +198,7 @@ def test_further_files_that_cannot_be_placed_are_refused_with_their_names(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / ".env").write_text("A=b")
+    (tmp_path / "linked").symlink_to(".env")
     os.mkfifo(tmp_path / "pipe")
     assert words in refused(pod, trained("sft_lora"), AGENT_FILES=files)
     assert hub.requests == []
