@@ -71,7 +71,5 @@ def _adapters(files: Sequence[LocalFile], headers: dict[str, Header | None]) -> 
         weights = next(
             (by_path[prefix + name] for name in names.ADAPTER_WEIGHTS if prefix + name in by_path), None
         )
-        if weights and headers.get(weights.path, ...) is None:
-            continue  # damaged, and told so
         header = headers.get(weights.path) if weights else None
         yield from check_adapter(by_path.get(f"{prefix}adapter_config.json"), weights, header, folder)

@@ -84,6 +84,23 @@ def test_every_reason_is_named_at_once_with_every_cure(out):
     assert "aB3aB3" not in refusal.message + refusal.hint
 
 
+def test_names_that_collide_are_part_of_the_verdict(out):
+    (out / "Adapter_config.json").write_text("{}")
+    assert ("adapter_config.json", "case-collision") in kinds(report(out).refusals)
+
+
+def test_a_damaged_config_of_an_adapter_is_told_once(out):
+    (out / "adapter_config.json").write_text("{")
+    assert [(one.path, one.kind) for one in report(out).refusals] == [("adapter_config.json", "damaged")]
+
+
+def test_of_a_damaged_adapter_only_the_damage_is_told(out):
+    (out / "adapter_model.safetensors").write_bytes(b"")
+    assert [(one.path, one.kind) for one in report(out).refusals] == [
+        ("adapter_model.safetensors", "damaged")
+    ]
+
+
 def test_an_empty_file_is_told_once(folder):
     root = folder({"config.json": "{}", "pytorch_model.bin": "", "model.safetensors": "", "empty.onnx": ""})
     assert kinds(report(root).refusals) == [

@@ -305,6 +305,12 @@ def test_a_model_published_by_nobody_may_be_claimed_by_a_job(pod, hub, trained):
     assert pod.finalize(folder, JOB_ID=JOB).published
 
 
+def test_somebody_without_a_job_may_publish_the_model_of_one(pod, hub, trained):
+    folder = trained("sft_full")
+    pod.finalize(folder, JOB_ID=OTHER)
+    assert pod.finalize(folder).published
+
+
 def test_check_says_without_an_account_what_finalize_would_refuse(pod, hub, trained):
     folder = trained("sft_lora")
     shutil.copy(folder / "training_args.bin", folder / "notes.bin")
@@ -323,5 +329,10 @@ def test_check_says_without_an_account_what_finalize_would_refuse(pod, hub, trai
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert json.loads(out)["publishable"] is True
+    for expected, code in (("README.md,finalize.json,tokenizer.json", 0), ("README.md,onnx/model.onnx", 11)):
+        process = pod.command(folder, *args, AGENT_EXPECT=expected)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
+    assert "onnx/model.onnx is in AGENT_EXPECT" in json.loads(out)["error"]["message"]
     assert hub.requests == []
     assert TOKEN not in out + err
