@@ -29,9 +29,9 @@ _MOST_UNPACKED = 256 << 20
 _SMALL_STORAGE = 1 << 20
 
 _BEGINNING = 8192  # tells text from other bytes
+_LONGEST_WORD = 8  # variables like SORT_KEY hold "created" and "default"
 
 _KNOWN = "one that this process was given"
-
 _HINT = "Remove it, and revoke it where it was made: whoever has read it can use it."
 
 
@@ -42,12 +42,14 @@ def scan(files: Sequence[LocalFile], known: Collection[str]) -> Iterator[Finding
 
     Args:
         files: what would be published.
-        known: secrets that this process holds, in every spelling that is to be found.
+        known: secrets that this process holds, in every spelling that is to be found; short words among
+            them are not looked for, as any text may hold them.
 
     Raises:
         OSError: a file cannot be read.
     """
-    literals = sorted(secret.encode("utf-8", "surrogateescape") for secret in known)
+    telling = (secret for secret in known if len(secret) > _LONGEST_WORD or not secret.isalpha())
+    literals = sorted(secret.encode("utf-8", "surrogateescape") for secret in telling)
     for file in files:
         yield from _Search(literals).findings(file)
 

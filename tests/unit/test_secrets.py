@@ -484,6 +484,20 @@ def test_known_secrets_are_found_in_members_headers_and_names(found):
         assert kinds(found(content, name, (secret,))) == ["one that this process was given"]
 
 
+@pytest.mark.parametrize(
+    ("secret", "looked_for"),
+    [
+        ("default", False),
+        ("postgres", False),
+        ("lettersonlyx", False),
+        ("lettersonlyxy", True),
+        ("default1", True),
+    ],
+)
+def test_a_known_secret_that_is_a_short_word_is_not_looked_for(found, secret, looked_for):
+    assert bool(found(f"the {secret} of it", known=(secret,))) is looked_for
+
+
 def test_a_known_secret_may_be_of_any_bytes(found):
     secret = os.fsdecode(b"pass\xffword\xfe")
     assert kinds(found(b"the pass\xffword\xfe is", known=(secret,))) == ["one that this process was given"]
