@@ -489,8 +489,8 @@ def test_known_secrets_are_found_in_members_headers_and_names(found):
     [
         ("default", False),
         ("postgres", False),
-        ("lettersonlyx", False),
-        ("lettersonlyxy", True),
+        ("password", False),
+        ("topsecret", True),
         ("default1", True),
     ],
 )
