@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from agent import artifact, publication
 from agent.errors import ConfigError, Interrupted, JobRefusedError
 from agent.gate import UnknownMetricError
+from agent.identity import metrics_before
 from agent.inspection import inspect
 from agent.job import Job
 from agent.journal import Journal, Lock
@@ -168,7 +169,7 @@ class Finalize:
             return None
         conditions, earlier = self.config.publish_if, None
         if conditions.compares:
-            earlier = publication.metrics_before(hub.repo, hub.state, hub.identity)
+            earlier = metrics_before(hub.repo, hub.state, hub.identity)
         try:
             return conditions.refusal(self.training.last_values, earlier, self.config.git_ref)
         except UnknownMetricError as error:

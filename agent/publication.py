@@ -1,4 +1,4 @@
-"""One publication put together: the user's files, what is repaired or made for the reader, its identity."""
+"""One publication put together: the user's files, and what is repaired or made for the reader."""
 
 from __future__ import annotations
 
@@ -8,93 +8,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent import __version__, artifact, card
+from agent import __version__, card
 from agent.hub.files import MANIFEST, Message, Piece, Stored
 from agent.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-    from uuid import UUID
 
     from agent.artifact import Inventory, LocalFile, Training
     from agent.config import Config
     from agent.hashes import HashMemory
-    from agent.hub.repo import Commit, Repo, RepoState
+    from agent.hub.repo import Commit, Repo
+    from agent.identity import Identity
 
 README, ADAPTER_CONFIG = "README.md", "adapter_config.json"
 _LIBRARIES = ("huggingface_hub", "hf_xet")
 _NAMED = 12  # files that a sentence names
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who publishes what: the same inputs always give the same ids."""
-
-    job_id: UUID
-    content_id: str
-    finalize_id: str
-
-    @property
-    def tag(self) -> str:
-        """The tag on the newest commit of this job."""
-        return f"job-{self.job_id.hex[:8]}"
-
-
-def identify(config: Config, repo_id: str, sha256s: Mapping[str, str]) -> Identity:
-    """Name the publication of these files; a job nobody named is named after its content."""
-    content = artifact.content_id(sha256s, repo_id=repo_id, revision=config.revision)
-    job_id = config.job_id or artifact.local_job_id(content)
-    return Identity(job_id, content, artifact.finalize_id(job_id, content))
-
-
-def find(state: RepoState, job_id: UUID | None, finalize_id: str) -> Commit | None:
-    """The commit that already made this publication, if the branch has it.
-
-    A job that was published stays published when another job's model came after it. If the job
-    itself published something else since, or has no name and so is only its content, this model is
-    wanted again.
-    """
-    for commit in state.commits:
-        if commit.finalize_id == finalize_id:
-            return commit
-        if commit.finalize_id and (job_id is None or commit.trailer("Job-Id") == str(job_id)):
-            return None
-    return None
-
-
-def published_by_another(state: RepoState, identity: Identity) -> str | None:
-    """The job under whose name the branch already holds exactly this content; None if there is none.
-
-    A publication without a job id is nobody's: its id was made from the content.
-    """
-    nobodys = str(artifact.local_job_id(identity.content_id))
-    for commit in state.commits:
-        job = commit.trailer("Job-Id")
-        if commit.trailer("Content-Id") == identity.content_id and job not in {None, nobodys}:
-            return None if job == str(identity.job_id) else job
-    return None
-
-
-def may_be_published(state: RepoState, newest_mtime_ns: int) -> bool:
-    """Whether it is worth reading all files to find out if the branch has them already.
-
-    A wrong no costs nothing but work: after the upload the history is searched again. The newest commit
-    of this job decides, or one of another job: what it published may be these files, forgotten here.
-    """
-    for commit in state.commits:
-        if commit.trailer("Job-Id"):
-            return commit.date is None or commit.date.timestamp() * 1e9 >= newest_mtime_ns
-    return False
-
-
-def metrics_before(repo: Repo, state: RepoState, identity: Identity | None) -> Mapping[str, Any] | None:
-    """The metrics of the newest model on the branch that is not this publication; None if there is none."""
-    ours = identity.finalize_id if identity else None
-    for commit in state.commits:
-        if commit.finalize_id and commit.finalize_id != ours:
-            metrics = repo.manifest(commit.oid).get("metrics")
-            return metrics if isinstance(metrics, dict) else {}
-    return None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from agent import artifact, publication
+from agent import artifact, identity, publication
 from agent.errors import AgentError, ArtifactError, VerifyMismatchError
 from agent.hashes import HashMemory
 from agent.log import get_logger
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from agent.artifact import Training
     from agent.config import Config
     from agent.hub.files import Stored
+    from agent.identity import Identity
     from agent.journal import Journal
     from agent.outcome import Outcome
-    from agent.publication import Draft, Identity
+    from agent.publication import Draft
     from agent.retry import Patience
 
 
@@ -71,7 +72,7 @@ class Publisher:
                 newest = (
                     0  # whatever its age, a commit of this job is looked at: no model competes with itself
                 )
-            if publication.may_be_published(self.state, newest):
+            if identity.may_be_published(self.state, newest):
                 self.sha256s = self.digest()
                 self._identify(self.sha256s)
             if self.commit_oid:
@@ -242,7 +243,7 @@ class Publisher:
 
     def name_locally(self) -> None:
         """Identify content that stays here, for a job that nobody named."""
-        self.identity = publication.identify(self.config, self.config.repo_name or "", self.digest())
+        self.identity = identity.identify(self.config, self.config.repo_name or "", self.digest())
         self.memory.save()
 
     def where_it_is(self) -> str:
@@ -251,10 +252,10 @@ class Publisher:
         return publication.where_it_is(self.repo.url, self.commit_oid, self.proven)
 
     def _identify(self, sha256s: dict[str, str]) -> None:
-        self.identity = publication.identify(self.config, self.repo.repo_id, sha256s)
-        found = publication.find(self.state, self.config.job_id, self.identity.finalize_id)
+        self.identity = identity.identify(self.config, self.repo.repo_id, sha256s)
+        found = identity.find(self.state, self.config.job_id, self.identity.finalize_id)
         self.commit_oid = found.oid if found else None
-        other = publication.published_by_another(self.state, self.identity)
+        other = identity.published_by_another(self.state, self.identity)
         if other and self.config.job_id and not found and not self.config.allow_stale:
             raise ArtifactError(
                 f"{self.repo.url} already holds exactly this model, published by job {other}: it is not what "

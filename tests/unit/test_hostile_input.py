@@ -23,8 +23,9 @@ from agent.durable import write_durably
 from agent.errors import AgentError, ArtifactError, ConfigError, Interrupted, JobRefusedError
 from agent.hashes import HashMemory
 from agent.hub.repo import Commit
+from agent.identity import Identity
 from agent.jobs import LocalStore
-from agent.publication import Identity, message
+from agent.publication import message
 
 FACTS = Facts("ada/m", "https://huggingface.co", "full", "sft", None, None, "j", "job-1")
 

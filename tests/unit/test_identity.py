@@ -15,16 +15,8 @@ from agent.errors import ArtifactError
 from agent.hashes import HashMemory, Stamp
 from agent.hub.files import Message, Piece
 from agent.hub.repo import Commit, RepoState
-from agent.publication import (
-    Identity,
-    _public_name,
-    draft,
-    find,
-    identify,
-    may_be_published,
-    message,
-    published_by_another,
-)
+from agent.identity import Identity, find, identify, may_be_published, published_by_another
+from agent.publication import _public_name, draft, message
 
 JOB = UUID("6f1c2a54-9d0e-4a57-8c11-0123456789ab")
 OTHER_JOB = UUID("0b0b0b0b-9d0e-4a57-8c11-0123456789ab")
