@@ -13,10 +13,9 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agent.artifact.files import open_regular
+from agent.artifact.files import read_json
 from agent.artifact.findings import Finding
 from agent.artifact.safetensors import listed
-from agent.parse import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,14 +99,7 @@ def check_adapter(
 
 def _settings(config: LocalFile) -> dict[str, Any]:
     """The config; ValueError's message goes on after its path."""
-    with open_regular(config.source) as stream:
-        text = stream.read(_LARGEST_CONFIG + 1)
-    if len(text) > _LARGEST_CONFIG:
-        raise ValueError(f"is no config: it has more than {_LARGEST_CONFIG:,} bytes")
-    try:
-        document = parse_json(text)
-    except ValueError as error:
-        raise ValueError(f"is damaged: {error}") from error
+    document = read_json(config.source, _LARGEST_CONFIG)
     if not (isinstance(document, dict) and isinstance(document.get("peft_type"), str)):
         raise ValueError("is no adapter's config: it has no peft_type")  # noqa: TRY004 - as for every flaw
     return document

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from agent.artifact.files import open_regular
-from agent.parse import parse_json
+from agent.artifact.files import read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,9 +35,7 @@ def flaw_of_merge(folder: Path) -> str | None:
 
 def _flaw_of_shards(folder: Path, index: Path) -> str | None:
     try:
-        with open_regular(index) as stream:
-            document: Any = parse_json(stream.read(_LARGEST_INDEX_BYTES))
-        shards = set(document["weight_map"].values())
+        shards = set(read_json(index, _LARGEST_INDEX_BYTES)["weight_map"].values())
         missing = sorted(name for name in shards if not (folder / name).is_file())
     except (ValueError, KeyError, AttributeError, TypeError):
         return f"{index.name} is damaged"

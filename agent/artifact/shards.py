@@ -7,10 +7,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.artifact.files import open_regular
+from agent.artifact.files import read_json
 from agent.artifact.findings import Finding
 from agent.artifact.safetensors import listed
-from agent.parse import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -159,14 +158,7 @@ def _compare_size(index: _Index, headers: Mapping[str, Header]) -> Iterator[Find
 
 def _read(index: LocalFile) -> _Index:
     """Read and check an index by itself; ValueError's message goes on after its path."""
-    with open_regular(index.source) as stream:
-        text = stream.read(_LARGEST_INDEX + 1)
-    if len(text) > _LARGEST_INDEX:
-        raise ValueError(f"is no index: it has more than {_LARGEST_INDEX:,} bytes")
-    try:
-        document = parse_json(text)
-    except ValueError as error:
-        raise ValueError(f"is damaged: {error}") from error
+    document = read_json(index.source, _LARGEST_INDEX)
     weight_map = _weight_map(document)
     if not weight_map:
         raise ValueError("is damaged: it has no weight_map from tensors to shards")

@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agent.artifact.files import open_regular
-from agent.parse import parse_json
+from agent.artifact.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,9 +92,8 @@ def checkpoints(run: Path) -> list[tuple[int, Path]]:
 def read_state(path: Path, name: str, *, in_root: bool) -> State | None:
     """One state file; None if it is not there or damaged: it is written last, in no atomic way."""
     try:
-        with open_regular(path) as stream:
-            document = parse_json(stream.read(_LARGEST_BYTES))
-            mtime_ns = os.fstat(stream.fileno()).st_mtime_ns
+        mtime_ns = path.stat().st_mtime_ns
+        document = read_json(path, _LARGEST_BYTES)
     except (OSError, ValueError):
         return None
     return State(document, name, in_root, mtime_ns) if isinstance(document, dict) else None

@@ -116,7 +116,7 @@ def test_a_config_larger_than_any_is_not_read(tmp_path, monkeypatch):
     (tmp_path / "adapter_config.json").write_bytes(b" " * 101)
     file = local(tmp_path / "adapter_config.json")
     [found] = check_adapter(file, file, None, "")
-    assert found.message == "is no config: it has more than 100 bytes"
+    assert found.message == "has more than 100 bytes, too many to be meant"
 
 
 def test_an_adapter_that_fits_has_no_flaw(checked):

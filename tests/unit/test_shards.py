@@ -241,4 +241,4 @@ def test_an_index_larger_than_any_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr("agent.artifact.shards._LARGEST_INDEX", 100)
     (tmp_path / NAME).write_bytes(b" " * 101)
     [found] = check_index(local(tmp_path / NAME), {}, ())
-    assert found.message == "is no index: it has more than 100 bytes"
+    assert found.message == "has more than 100 bytes, too many to be meant"
