@@ -77,7 +77,7 @@ def _folded(left_out: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
         key = (folder + slash, reason)
         folded[key] = folded.get(key, 0) + 1
     return [
-        (f"{path} ({count} files)" if path.endswith("/") else path, reason)
+        (f"{path} ({count} {'file' if count == 1 else 'files'})" if path.endswith("/") else path, reason)
         for (path, reason), count in folded.items()
     ]
 
