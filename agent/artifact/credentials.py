@@ -108,19 +108,29 @@ _WORDS = re.compile(rb"[^A-Za-z0-9]*+(?:%b(?:[^A-Za-z0-9]++|\Z))++" % _WORD)
 def credentials_in(data: bytes) -> Iterator[tuple[str, int]]:
     """The kind of each credential, and where it begins."""
     begins, parts = _token_places(data)
-    if not parts:
-        return
     text = b"\n".join(parts)
-    places = [literal for literal in _LITERALS if literal in text]
-    if _TWO_DOTS.search(text):
-        places.append(b"")
     offsets = list(accumulate((len(part) + 1 for part in parts), initial=0))
-    for literal in places:
+    for literal in _literals_in(text):
         for rule in _rules()[literal]:
             found = next(filter(rule.is_secret, rule.matches(text, literal)), None)
             if found:
                 part = bisect_right(offsets, found.start()) - 1
                 yield rule.format.kind, begins[part] + found.start() - offsets[part]
+
+
+def may_hold_credentials(data: bytes) -> bool:
+    """Whether a search could find any, in `data` or in a part of it that stands between other characters.
+
+    Only a no is certain.
+    """
+    return any(True for _ in _literals_in(b"\n".join(_token_places(data)[1])))
+
+
+def _literals_in(text: bytes) -> Iterator[bytes]:
+    if text:
+        yield from (literal for literal in _LITERALS if literal in text)
+    if _TWO_DOTS.search(text):
+        yield b""
 
 
 def _token_places(data: bytes) -> tuple[list[int], list[bytes]]:

@@ -67,15 +67,19 @@ def reason_to_leave_out(path: str) -> str | None:
     Args:
         path: relative to the output folder, with `/`.
     """
-    *folders, name = path.split("/")
-    for folder in folders:
-        if _is(folder, _NEVER_FOLDERS):
-            return f"{folder}/ is training state, cache or hidden"
+    folder, _, name = path.rpartition("/")
+    if folder and (state := _state_folder(folder)):
+        return f"{state}/ is training state, cache or hidden"
     if _is(name, _NEVER_FILES):
         return "training state, log or hidden file"
-    if not folders and _is(name, _RECORDS):
+    if not folder and _is(name, _RECORDS):
         return "record of the training, read for the card and the manifest"
     return None
+
+
+@lru_cache
+def _state_folder(path: str) -> str | None:
+    return next((folder for folder in path.split("/") if _is(folder, _NEVER_FOLDERS)), None)
 
 
 def holds_credentials(path: str) -> bool:

@@ -12,6 +12,7 @@ from agent.artifact.credentials import credentials_in
 from agent.artifact.files import open_regular
 from agent.artifact.findings import Finding
 from agent.artifact.safetensors import listed
+from agent.artifact.suspects import suspects
 from agent.artifact.zips import STORAGE, ZIP_MAGIC, DamagedZipError, open_member, open_zip
 from agent.log import HIDDEN
 
@@ -50,7 +51,7 @@ def scan(files: Sequence[LocalFile], known: Collection[str]) -> Iterator[Finding
     """
     telling = (secret for secret in known if len(secret) > _LONGEST_WORD or not secret.isalpha())
     literals = sorted(secret.encode("utf-8", "surrogateescape") for secret in telling)
-    for file in files:
+    for file in suspects(files, literals):
         yield from _Search(literals).findings(file)
 
 
