@@ -116,6 +116,33 @@ def check(*, folder: str | None, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("folder", metavar="[DIR]", required=False)
+@click.option("--open", "open_it", is_flag=True, help="Show the page in a browser.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout; logs go to stderr.")
+def card(*, folder: str | None, open_it: bool, as_json: bool) -> None:
+    """Render the page of the model in DIR as it would be published. Needs no account.
+
+    Written below AGENT_STATE_DIR: README.md with its plots, and page.html, which holds everything. DIR is
+    OUTPUT_DIR if it is not given. The same variables count as for finalize.
+
+    \b
+    Exit codes: 0 rendered · 10 config · 11 artifact: there is no model, or the page cannot be written
+    """  # noqa: D301 - click's own mark for a paragraph kept as it is
+    from agent.preview import Preview, render
+
+    def show(preview: Preview) -> None:
+        if preview.html is None:
+            return
+        click.echo(f"{preview.html}\n{preview.markdown}  ({len(preview.plots)} plots)")
+        if preview.refused:
+            click.echo(f"finalize would not publish it: {preview.refused}", err=True)
+        if open_it and click.launch(preview.html.as_uri()) != 0:
+            click.echo("no browser could be opened", err=True)
+
+    _run(render, {"OUTPUT_DIR": folder}, Preview(), as_json=as_json, show=show)
+
+
+@cli.command()
 @click.option(
     "--output-dir", type=click.Path(path_type=Path), help="A folder to publish; default: one is made."
 )

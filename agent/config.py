@@ -8,6 +8,7 @@ import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import unquote_plus
 from uuid import UUID  # noqa: TC003 - pydantic reads the annotation
 
 from pydantic import (
@@ -112,6 +113,11 @@ class Config(BaseModel):
     training_config_id: str | None = _names("TRAINING_CONFIG_ID")
     base_model: str | None = _names("BASE_MODEL", "MODEL_NAME")
     dataset: str | None = _names("DATASET")
+    evaluation_report: Path | None = _names("EVALUATION_REPORT")
+    benchmark_report: Path | None = _names("BENCHMARK_REPORT")
+    samples_dir: Path | None = _names("SAMPLES_DIR")
+    gpu_name: str | None = _names("RUNPOD_GPU_NAME")
+    gpu_count: str | None = _names("RUNPOD_GPU_COUNT")
     git_revision: str | None = _names("GITHUB_SHA")
     git_ref: str | None = _names("GITHUB_REF")
     publish_if: Annotated[gate.Gate, _read_by(gate.parse)] = Field(
@@ -137,7 +143,22 @@ class Config(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", validation_alias="AGENT_LOG_LEVEL"
     )
+    hyperparameters: dict[str, str | bool | float] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def hardware(self) -> str | None:
+        """The GPUs of the pod, as RunPod names them."""
+        if not self.gpu_name:
+            return None
+        name = unquote_plus(self.gpu_name)
+        return f"{self.gpu_count} x {name}" if self.gpu_count and self.gpu_count.isdecimal() else name
+
+    @property
+    def reports(self) -> tuple[Placement, ...]:
+        """The reports that were named, and where they will stand in the repo."""
+        named = (("evaluation", self.evaluation_report), ("benchmarks", self.benchmark_report))
+        return tuple(Placement(path, f"{folder}/{path.name}") for folder, path in named if path)
 
     @property
     def token(self) -> str | None:
@@ -187,7 +208,8 @@ def load(environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | No
     training = _training(values, problems)
     given = {name: value for name, value in (flags or {}).items() if value is not None and str(value).strip()}
     warned = (*_warnings(values), *_database_warnings(values | given))
-    values = _defaults(values, training) | values | given | {"warnings": warned}
+    found = {"warnings": warned, "hyperparameters": training.hyperparameters}
+    values = _defaults(values, training) | values | given | found
     try:
         config = Config.model_validate(values)
     except ValidationError as error:

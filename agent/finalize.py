@@ -7,7 +7,7 @@ again arrives at the same end: one commit, proven, recorded once.
 from __future__ import annotations
 
 import hashlib
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 from agent import artifact, publication
@@ -98,7 +98,8 @@ class Finalize:
             self.publisher.look()
             refusal = self.gate()
             if refusal is None:
-                self.publisher.publish(before_commit=self.job.check)
+                with closing(self.publisher):
+                    self.publisher.publish(before_commit=self.job.check)
         if refusal is not None:
             self.finish_unpublished("not-published", note=refusal)
             return
@@ -129,7 +130,7 @@ class Finalize:
         with self.stock.reading():
             draft = publication.draft(self.stock)
         self.publisher = Publisher(
-            self.config, self.outcome, self.patience, self.journal, draft=draft, training=self.training
+            self.config, self.outcome, self.patience, self.journal, draft=draft, seen=seen
         )
         self.outcome.files, self.outcome.size_bytes = len(self.stock.files), self.stock.size_bytes
         get_logger().info(

@@ -28,7 +28,11 @@ def inspect(config: Config) -> Inspection:
         ArtifactError: there is no model in it, a file cannot be read, or changed meanwhile.
     """
     wanted = artifact.Wanted(
-        artifact.Selection(config.exclude, config.include), config.checkpoint, config.files
+        artifact.Selection(config.exclude, config.include),
+        config.checkpoint,
+        config.files,
+        config.reports,
+        config.samples_dir,
     )
     stock = artifact.take_stock(config.output_dir, wanted)
     training = artifact.read_training(

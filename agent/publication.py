@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__, card
 from agent.hub.files import MANIFEST, Message, Piece, Stored
-from agent.log import get_logger
+from agent.material import README
+from agent.presentation import public_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from agent.artifact import Inventory, LocalFile, Training
     from agent.config import Config
     from agent.hashes import HashMemory
-    from agent.hub.repo import Commit, Repo
     from agent.identity import Identity
+    from agent.presentation import Page
 
-README, ADAPTER_CONFIG = "README.md", "adapter_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 _LIBRARIES = ("huggingface_hub", "hf_xet")
 _NAMED = 12  # files that a sentence names
 
@@ -112,93 +112,48 @@ def draft(stock: Inventory) -> Draft:
 
 
 def make(
-    draft: Draft,
+    page: Page,
     *,
-    config: Config,
-    training: Training,
-    repo: Repo,
     identity: Identity,
     sent: Iterable[Stored],
-    head: Commit,
-    tree: Collection[str],
+    drawn: Sequence[Stored],
 ) -> list[Stored]:
     """Make the files that tell a reader about the others: card, adapter config, manifest.
 
     Args:
-        draft: what is published.
-        config: what was asked for.
-        training: what is known of the training.
-        repo: asked whether a base model exists and whether it accepts the card.
-        identity: the ids the manifest carries.
-        sent: the other files, for the manifest.
-        head: the branch's newest commit.
-        tree: its files; a README among them keeps its prose if the folder brings none.
+        page: what the card says.
+        identity: the ids that card and manifest carry.
+        sent: the user's files, for the manifest.
+        drawn: the plots; with the others, all files but those made here.
     """
-    if README in draft.repaired:
-        text: str | None = draft.repaired[README].decode(errors="replace")
-    else:
-        text = _hub_readme(repo, head, tree)
-    named = [draft.adapter[card.BASE_KEY]] if draft.adapter and draft.adapter.get(card.BASE_KEY) else []
-    named = [str(base) for base in named] + (card.named_bases(card.read_metadata(text)[0]) if text else [])
-    base = card.choose_base(config.base_model, named, repo.client.model_exists)
-    facts = card.Facts(
-        repo_id=repo.repo_id,
-        endpoint=repo.client.endpoint,
-        kind=draft.stock.kind,
-        method=training.method,
-        base_model=base,
-        dataset=_public_name(config.dataset),
-        job_id=str(identity.job_id),
-        tag=identity.tag,
-        dropped_bases=frozenset(named) - {base or ""},
-    )
-    made = {README: _card(text, facts, repo).encode()}
+    draft, config, training = page.material.draft, page.material.config, page.material.seen.training
+    made = {README: page.render(str(identity.job_id), identity.tag).encode()}
     if draft.adapter is not None:
+        base = page.answers.base
         made[ADAPTER_CONFIG] = card.with_base(draft.repaired[ADAPTER_CONFIG], dict(draft.adapter), base)
     stored = [_stored(path, content) for path, content in made.items()]
     manifest = card.make_manifest(
-        files=[(one.path, one.size_bytes, one.sha256) for one in [*sent, *stored]],
+        files=[(one.path, one.size_bytes, one.sha256) for one in [*sent, *drawn, *stored]],
         identity={
             "job": str(identity.job_id),
             "finalize_id": identity.finalize_id,
             "content_id": identity.content_id,
-            "repo_id": repo.repo_id,
-            "revision": repo.branch,
+            "repo_id": page.repo_id,
+            "revision": config.revision,
         },
         training={
             "kind": draft.stock.kind,
             "method": training.method,
-            "base_model": base,
-            "dataset": _public_name(config.dataset),
+            "base_model": page.answers.base,
+            "dataset": public_name(config.dataset),
             "steps": training.steps,
             "metrics": training.metrics,
             "git_revision": config.git_revision,
         },
         versions={"agent": __version__} | {name: version(name) for name in _LIBRARIES},
+        xet_hashes=page.illustrations.xet_hashes() if drawn else {},
     )
-    return [*stored, _stored(MANIFEST, manifest)]
-
-
-def _hub_readme(repo: Repo, head: Commit, tree: Collection[str]) -> str | None:
-    """The README that a person wrote on the branch, if one did.
-
-    One that is still as an earlier publication left it describes that model, not this one.
-    """
-    if README not in tree:
-        return None
-    content = repo.read(head.oid, README)
-    left_by_us = repo.manifest_sha256s(head.oid).get(README) if MANIFEST in tree else None
-    return None if left_by_us == hashlib.sha256(content).hexdigest() else content.decode(errors="replace")
-
-
-def _card(text: str | None, facts: card.Facts, repo: Repo) -> str:
-    """The card, without the author's metadata if the Hub would refuse the commit for it."""
-    rendered = card.publish_card(text, facts)
-    refused = repo.card_error(rendered)
-    if refused is None:
-        return rendered
-    get_logger().warning("the Hub refuses the README's metadata; publishing it without", because=refused)
-    return card.plain_card(text, facts)
+    return [*drawn, *stored, _stored(MANIFEST, manifest)]
 
 
 def message(config: Config, training: Training, identity: Identity) -> Message:
@@ -213,11 +168,6 @@ def message(config: Config, training: Training, identity: Identity) -> Message:
         trailers["Git-Revision"] = config.git_revision
     title = config.commit_message or f"Publish {method}model of job {identity.job_id}"
     return Message(" ".join(title.split()), trailers)
-
-
-def _public_name(dataset: str | None) -> str | None:
-    """A dataset's name without the folders of the machine it was read on."""
-    return Path(dataset).name if dataset and dataset.startswith(("/", "~", ".")) else dataset
 
 
 def _stored(path: str, content: bytes) -> Stored:

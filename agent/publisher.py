@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from agent import artifact, identity, publication
+from agent import artifact, identity, presentation, publication
 from agent.errors import AgentError, ArtifactError, VerifyMismatchError
 from agent.hashes import HashMemory
+from agent.illustrations import Illustrations
 from agent.log import get_logger
+from agent.material import gather
+from agent.presentation import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.artifact import Training
     from agent.config import Config
     from agent.hub.files import Stored
     from agent.identity import Identity
+    from agent.inspection import Inspection
     from agent.journal import Journal
     from agent.outcome import Outcome
     from agent.publication import Draft
@@ -32,7 +35,7 @@ class Publisher:
         patience: how long to keep trying.
         journal: the account of what happened.
         draft: what is published.
-        training: what is known of the training.
+        seen: the look at the folder that it comes from.
     """
 
     def __init__(
@@ -43,16 +46,19 @@ class Publisher:
         journal: Journal,
         *,
         draft: Draft,
-        training: Training,
+        seen: Inspection,
     ) -> None:
         self.config, self.outcome, self.patience, self.journal = config, outcome, patience, journal
-        self.draft, self.stock, self.training = draft, draft.stock, training
+        self.draft, self.stock, self.seen = draft, draft.stock, seen
+        self.illustrations = Illustrations(seen.training, draft.paths)
         self.memory = HashMemory(config.state_dir / "hashes.json")
         self.sha256s: dict[str, str] = {}
         self.identity: Identity | None = None
         self.commit_oid: str | None = None
         self.sent: list[Stored] = []
+        self.drawn: list[Stored] = []
         self.made: list[Stored] = []
+        self.page: Page | None = None
         self.proven: list[str] = []
 
     def look(self) -> None:
@@ -137,38 +143,52 @@ class Publisher:
         """
         from agent.hub import content
 
+        plots = self.illustrations
         with self.outcome.step("content"), self.stock.reading():
+            plots.begin()
+            self.prepare()
             delivery = content.deliver(
-                self.repo, self.draft.pieces(), self.draft.later, self.sha256s, self.forget
+                self.repo,
+                self.draft.pieces(),
+                {**dict.fromkeys(self.draft.later, b"{}"), **plots.beginnings},
+                self.sha256s,
+                forget=self.forget,
+                meanwhile=plots.pieces,
             )
         self.outcome.uploaded_bytes += delivery.sent_bytes
-        self.sent = list(delivery.stored)
+        self.drawn = [one for one in delivery.stored if one.path in plots.beginnings]
+        self.sent = [one for one in delivery.stored if one.path not in plots.beginnings]
         self.draft.remember(self.sent, self.memory)
         self._identify({one.path: one.sha256 for one in self.sent} | self.draft.raw_sha256s)
         self.journal.note("content_uploaded", bytes=delivery.sent_bytes)
+
+    def prepare(self) -> None:
+        """Make the page of the model, all but its ids and plots, so that nothing is left to be asked later.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        if self.page:
+            return
+        material = gather(self.config, self.seen, self.draft)
+        answers = presentation.ask(material, self.repo, self.head, self.tree)
+        page = Page(material, answers, self.repo.repo_id, self.illustrations)
+        self.page = page.accepted_by(self.repo)
 
     def commit(self) -> None:
         """7. Commit: one, replacing the model. If we die here, readers see the old tree or the new one."""
         from agent.hub.commit import replace_model
 
         assert self.identity
+        assert self.page
         with self.outcome.step("commit"):
-            self.made = publication.make(
-                self.draft,
-                config=self.config,
-                training=self.training,
-                repo=self.repo,
-                identity=self.identity,
-                sent=self.sent,
-                head=self.head,
-                tree=self.tree,
-            )
+            self.made = publication.make(self.page, identity=self.identity, sent=self.sent, drawn=self.drawn)
             self.commit_oid = replace_model(
                 self.repo,
                 head=self.head,
                 tree=self.tree,
                 stored=[*self.sent, *self.made],
-                message=publication.message(self.config, self.training, self.identity),
+                message=publication.message(self.config, self.seen.training, self.identity),
                 is_model_file=artifact.is_model_family,
             )
         self.journal.note("committed", commit=self.commit_oid, repo_id=self.repo.repo_id)
@@ -193,7 +213,12 @@ class Publisher:
             )
         if not self.made:
             self.made = verify.read_made(
-                self.repo, self.commit_oid, self.draft.later, self.identity.finalize_id
+                self.repo,
+                self.commit_oid,
+                tree,
+                self.identity.finalize_id,
+                published={file.path for file in self.draft.files},
+                expected=self.draft.later,
             )
         with self.stock.reading():
             in_git = {path for path, entry in tree.items() if entry.sha256 is None}
@@ -245,6 +270,10 @@ class Publisher:
         """Identify content that stays here, for a job that nobody named."""
         self.identity = identity.identify(self.config, self.config.repo_name or "", self.digest())
         self.memory.save()
+
+    def close(self) -> None:
+        """End what still works for it."""
+        self.illustrations.stop()
 
     def where_it_is(self) -> str:
         """A sentence that says what of this is on the Hub."""

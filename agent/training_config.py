@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from agent.hyperparameters import pick
 from agent.parse import parse_json, parse_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.hyperparameters import Value
 
 DEFAULT_PATH = Path("/workspace/config.json")
 
@@ -19,6 +25,7 @@ class TrainingConfig:
     base_model: str | None = None
     dataset: str | None = None
     output_dir: Path | None = None
+    hyperparameters: Mapping[str, Value] = field(default_factory=dict)
 
 
 def read_training_config(path: Path) -> TrainingConfig:
@@ -38,6 +45,7 @@ def read_training_config(path: Path) -> TrainingConfig:
         base_model=_text(data, "model", "name") or _text(data, "base_model"),
         dataset=_text(data, "dataset", "name") or _text(data, "dataset") or _text(data, "dataset_path"),
         output_dir=Path(output_dir) if output_dir else None,
+        hyperparameters=pick(data),
     )
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from agent.artifact import names
 from agent.artifact.choice import choose
 from agent.artifact.files import LocalFile
+from agent.artifact.findings import Finding
+from agent.artifact.samples import choose_samples
 from agent.artifact.walk import EVERYTHING, Selection, Walk, walk
 from agent.errors import ArtifactError
 from agent.hashes import Stamp
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from agent.artifact.findings import Finding
     from agent.repo_paths import Placement
 
 
@@ -29,6 +30,8 @@ class Wanted:
     selection: Selection = EVERYTHING
     checkpoint: Literal["last", "best"] = "last"
     placements: tuple[Placement, ...] = ()
+    reports: tuple[Placement, ...] = ()
+    samples: Path | None = None
 
 
 ALL_OF_IT = Wanted()
@@ -39,7 +42,8 @@ class Inventory:
     """What one output folder holds.
 
     `kind` is one of `names.kind_of`; `left_out` pairs each path with the reason; `remarks` tell what was
-    passed over; `of_run` says that `root` is a checkpoint picked from the output folder.
+    passed over; `of_run` says that `root` is a checkpoint picked from the output folder. `reports` and
+    `samples` are those of the files that were added for the card.
     """
 
     root: Path
@@ -48,6 +52,8 @@ class Inventory:
     kind: str
     remarks: tuple[Finding, ...] = ()
     of_run: bool = False
+    reports: tuple[LocalFile, ...] = ()
+    samples: tuple[LocalFile, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -118,6 +124,8 @@ def take_stock(output_dir: Path, wanted: Wanted = ALL_OF_IT) -> Inventory:
     for placement in wanted.placements:
         placed = _placed(placement, wanted.selection)
         files, left_out = files + placed.files, left_out + placed.left_out
+    reports, samples, remarks = _for_the_card(wanted)
+    files, left_out = files + reports + samples.files, left_out + samples.left_out
     files.sort(key=lambda file: file.path)
     _one_file_a_path(files)
     return Inventory(
@@ -125,12 +133,44 @@ def take_stock(output_dir: Path, wanted: Wanted = ALL_OF_IT) -> Inventory:
         tuple(files),
         tuple(left_out),
         names.kind_of([file.path for file in chosen.walk.files]),
-        chosen.remarks,
+        (*chosen.remarks, *remarks),
         of_run=chosen.of_run,
+        reports=tuple(reports),
+        samples=tuple(samples.files),
     )
 
 
-def _placed(placement: Placement, selection: Selection) -> Walk:
+def _for_the_card(wanted: Wanted) -> tuple[list[LocalFile], Walk, list[Finding]]:
+    """Reports and samples; what is not there is told, and keeps no model from being published."""
+    reports: list[LocalFile] = []
+    samples, missing = Walk(), []
+    for placement in wanted.reports:
+        try:
+            reports += _report(placement, wanted.selection).files
+        except ArtifactError as error:
+            missing.append(
+                Finding(placement.dest, "no-report", f"is missing: {error.message}", "", refuses=False)
+            )
+    if wanted.samples:
+        try:
+            samples = choose_samples(wanted.samples, wanted.selection)
+        except ArtifactError as error:
+            missing.append(
+                Finding("samples/", "no-samples", f"is missing: {error.message}", "", refuses=False)
+            )
+    return reports, samples, missing
+
+
+def _report(placement: Placement, selection: Selection) -> Walk:
+    named_in = f"{placement.dest.split('/')[0].removesuffix('s').upper()}_REPORT"
+    if placement.source.is_dir():
+        raise ArtifactError(
+            f"{placement.source}, in {named_in}, is a folder.", hint="Name the JSON file in it."
+        )
+    return _placed(placement, selection, named_in)
+
+
+def _placed(placement: Placement, selection: Selection, named_in: str = "AGENT_FILES") -> Walk:
     """The files of one entry of AGENT_FILES. A file that is named there is meant, a folder is filtered."""
     source, dest = placement.source, placement.dest
     if source.is_dir():
@@ -139,13 +179,13 @@ def _placed(placement: Placement, selection: Selection) -> Walk:
         found = source.stat()
     except OSError as error:
         raise ArtifactError(
-            f"{source}, a source in AGENT_FILES, cannot be read: {error.strerror}.",
+            f"{source}, a source in {named_in}, cannot be read: {error.strerror}.",
             hint="Name files and folders that exist when the training has ended.",
         ) from error
     named = (source.name, source.resolve().name, dest)
     if not stat.S_ISREG(found.st_mode) or any(map(names.holds_credentials, named)):
         raise ArtifactError(
-            f"{source}, a source in AGENT_FILES, is no file that may be published.",
+            f"{source}, a source in {named_in}, is no file that may be published.",
             hint="Regular files only, and none that is made to hold credentials.",
         )
     return Walk([LocalFile(dest, source, Stamp.from_stat(found))])

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from agent.artifact.run import Run, read_run
 from agent.artifact.states import State, first_state, newest_state
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Training:
     because: str = "there is no trainer_state.json"
     best_metric: float | None = None
     diverged: tuple[str, ...] = ()
+    run: Run = field(default_factory=Run)
 
     @property
     def last_values(self) -> dict[str, float]:
@@ -78,6 +80,7 @@ def read_training(
         because=because,
         best_metric=_number(document.get("best_metric")),
         diverged=tuple(name for name, value in values.items() if not math.isfinite(value)),
+        run=read_run(state, history, folders),
     )
 
 

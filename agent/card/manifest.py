@@ -7,12 +7,13 @@ same inputs.
 from __future__ import annotations
 
 import json
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-SCHEMA = 1
+SCHEMA = 1  # its JSON Schema is agent/docs/finalize.schema.json
 
 
 def make_manifest(
@@ -21,6 +22,7 @@ def make_manifest(
     identity: Mapping[str, str],
     training: Mapping[str, Any],
     versions: Mapping[str, str],
+    xet_hashes: Mapping[str, str] = MappingProxyType({}),
 ) -> bytes:
     """Render the manifest.
 
@@ -29,12 +31,18 @@ def make_manifest(
         identity: job, finalize and content ids, repo and branch.
         training: method, kind, base model, dataset, metrics, git revision; None where unknown.
         versions: what it was published with.
+        xet_hashes: by path, of files made for the page that are in xet storage: nobody has them on disk, and
+            the Hub's sha256 of such a file is the uploader's own word.
     """
     document = {
         "schema": SCHEMA,
         **identity,
         **training,
         "versions": dict(sorted(versions.items())),
-        "files": [{"path": path, "size": size, "sha256": sha256} for path, size, sha256 in sorted(files)],
+        "files": [
+            {"path": path, "size": size, "sha256": sha256}
+            | ({"xet_hash": xet_hashes[path]} if path in xet_hashes else {})
+            for path, size, sha256 in sorted(files)
+        ],
     }
     return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -15,7 +15,7 @@ _DIGITS = 4
 _LARGEST_EXACT = 2**53
 _NOT_PRINTED = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ufffe\uffff]+")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"})
-_MARKUP = re.compile(r"([\\`*_\[\]~$:@])")
+_MARKUP = re.compile(r"([\\`*_\[\]~$:@]|(?<=www)\.)")  # www. alone makes a link on the Hub
 
 
 def words(text: object) -> str:

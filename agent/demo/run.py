@@ -22,7 +22,8 @@ from agent.artifact import take_stock
 from agent.demo.pod import REPO, TOKEN, finalize, pod_environ
 from agent.demo.shown import Shown
 from agent.demo.view import show
-from agent.publication import ADAPTER_CONFIG, README
+from agent.material import README
+from agent.publication import ADAPTER_CONFIG
 
 if TYPE_CHECKING:
     from agent.sandbox.hub import Hub
@@ -131,7 +132,8 @@ def _compare(hub: Hub, folder: Path, scratch: Path) -> list[dict[str, Any]]:
                 "path": file["path"],
                 "size": len(content),
                 "sha256": sha256,
-                "equal": sha256 == file["sha256"] and (as_on_disk or file["path"] in _FOR_READERS),
+                "equal": sha256 == file["sha256"]
+                and (as_on_disk or local is None or file["path"] in _FOR_READERS),
                 "from": "disk" if as_on_disk else "made",
             }
         )

@@ -130,11 +130,18 @@ class HubClient:
 
     def model_exists(self, model_id: str) -> bool:
         """Whether a model of that id exists; one we may not see in full still exists."""
+        return self._exists(f"models/{model_id}", f"the base model {model_id}")
+
+    def dataset_exists(self, dataset_id: str) -> bool:
+        """Whether a dataset of that id exists; one we may not see in full still exists."""
+        return self._exists(f"datasets/{dataset_id}", f"the dataset {dataset_id}")
+
+    def _exists(self, where: str, what: str) -> bool:
         try:
-            self.attempts(READ, lambda: self.get(f"/api/models/{model_id}"))
+            self.attempts(READ, lambda: self.get(f"/api/{where}"))
         except RemoteFailure as failure:
             if failure.transient:
-                raise self.explain(failure, f"look up the base model {model_id}") from failure
+                raise self.explain(failure, f"look up {what}") from failure
             return failure.status == _FORBIDDEN
         return True
 

@@ -44,7 +44,7 @@ def stale_paths(
     the model. README prose and other people's files are never among them.
     """
     tree = set(tree)
-    named = repo.manifest_sha256s(head.oid) if MANIFEST in tree else {}
+    named = repo.manifest_files(head.oid) if MANIFEST in tree else {}
     return sorted(
         path for path in tree if path not in new_paths and (path in named or is_model_file(path))
     )  # fmt: skip

@@ -39,9 +39,11 @@ class Delivery:
 def deliver(
     repo: Repo,
     pieces: Sequence[Piece],
-    later: Sequence[str],
+    later: Mapping[str, bytes],
     known: Mapping[str, str],
+    *,
     forget: Callable[[], None],
+    meanwhile: Callable[[], Sequence[Piece]] = tuple,
 ) -> Delivery:
     """Bring every piece's bytes to the Hub; nothing is visible to readers yet.
 
@@ -50,9 +52,11 @@ def deliver(
     Args:
         repo: where a commit will name them.
         pieces: the files.
-        later: paths of text files that are made only when the hashes are known.
+        later: how files begin that are not made yet, by path.
         known: sha256 by path, where it is known already.
         forget: drops what is remembered of earlier uploads, when storage turns out not to have it.
+        meanwhile: called when everything else is on its way: more pieces, of paths in `later`. Called again,
+            it gives the same.
 
     Raises:
         HubRefusedError: the repo's .gitignore would silently drop one of the files.
@@ -62,11 +66,16 @@ def deliver(
     regular = [piece for piece in pieces if modes[piece.path] == "regular"]
     large = [piece for piece in pieces if modes[piece.path] != "regular"]
     stored = [_regular(piece) for piece in regular]
+
+    def late() -> list[Piece]:
+        return [piece for piece in meanwhile() if modes[piece.path] != "regular"]
+
     sent = 0
-    if large:
+    if large or late():
         with meter("uploading", sum(piece.size_bytes for piece in large)) as shown:
-            uploaded, sent = _Sender(repo, large, known, shown, forget).run()
+            uploaded, sent = _Sender(repo, large, late, known, shown=shown, forget=forget).run()
             stored += uploaded
+    stored += [_regular(piece) for piece in meanwhile() if modes[piece.path] == "regular"]
     return Delivery(tuple(sorted(stored, key=lambda one: one.path)), sent)
 
 
@@ -75,10 +84,10 @@ def _regular(piece: Piece) -> Stored:
     return Stored(piece.path, len(content), hashlib.sha256(content).hexdigest(), blob=content)
 
 
-def _upload_modes(repo: Repo, pieces: Sequence[Piece], later: Sequence[str]) -> dict[str, str]:
+def _upload_modes(repo: Repo, pieces: Sequence[Piece], later: Mapping[str, bytes]) -> dict[str, str]:
     """Ask how each file is kept; a file the Hub would ignore is an error, never an omission."""
     files = [(piece.path, piece.sample(), piece.size_bytes) for piece in pieces]
-    files += [(path, b"{}", 2) for path in later]
+    files += [(path, sample, len(sample)) for path, sample in later.items()]
     route = f"/api/models/{repo.repo_id}/preupload/{quote(repo.branch, safe='')}"
     modes: dict[str, str] = {}
     ignored: list[str] = []
@@ -117,11 +126,14 @@ class _Sender:
         self,
         repo: Repo,
         pieces: Sequence[Piece],
+        late: Callable[[], list[Piece]],
         known: Mapping[str, str],
+        *,
         shown: xet.Shown,
         forget: Callable[[], None],
     ) -> None:
-        self._repo, self._pieces, self._known, self._shown = repo, pieces, known, shown
+        self._repo, self._pieces, self._late = repo, pieces, late
+        self._known, self._shown = known, shown
         self._forget: Callable[[], None] | None = forget
         self._strikes = 0 if xet.available() else _XET_STRIKES
         self.sent_bytes = 0
@@ -139,7 +151,10 @@ class _Sender:
     def _by_xet(self) -> list[Stored]:
         upload = xet.Upload(self._repo, self._shown)
         try:
-            found = upload.run([(piece.source, self._known.get(piece.path)) for piece in self._pieces])
+            found = upload.run(
+                [(piece.source, self._known.get(piece.path)) for piece in self._pieces],
+                meanwhile=lambda: [piece.source for piece in self._late()],
+            )
         except RemoteFailure as failure:
             if failure.status == _UNKNOWN_CONTENT and self._forget:
                 get_logger().warning(
@@ -159,16 +174,18 @@ class _Sender:
             self.sent_bytes += upload.sent_bytes
         return [
             Stored(piece.path, piece.size_bytes, sha256, xet_hash=xet_hash)
-            for piece, (sha256, xet_hash) in zip(self._pieces, found, strict=True)
+            for piece, (sha256, xet_hash) in zip([*self._pieces, *self._late()], found, strict=True)
         ]
 
     def _by_lfs(self) -> list[Stored]:
         upload = lfs.Upload(self._repo, self._shown)
         try:
             sha256s = upload.run([(piece.path, piece.source) for piece in self._pieces])
+            if self._late():
+                sha256s += upload.run([(piece.path, piece.source) for piece in self._late()])
         finally:
             self.sent_bytes += upload.sent_bytes
         return [
             Stored(piece.path, piece.size_bytes, sha256)
-            for piece, sha256 in zip(self._pieces, sha256s, strict=True)
+            for piece, sha256 in zip([*self._pieces, *self._late()], sha256s, strict=True)
         ]

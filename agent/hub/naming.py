@@ -24,7 +24,7 @@ def repo_id_for(config: Config, client: HubClient) -> str:
     Raises:
         ConfigError: no name can be made, or it is not one the Hub accepts.
     """
-    name = config.repo_name or _name_from_job(config)
+    name = config.repo_name or name_from_job(config)
     if "/" not in name:
         name = f"{config.hf_username or client.username()}/{name}"
     if name.count("/") != 1 or not all(is_valid_name(part) for part in name.split("/")):
@@ -43,7 +43,12 @@ def is_valid_name(name: str) -> bool:
     )
 
 
-def _name_from_job(config: Config) -> str:
+def name_from_job(config: Config) -> str:
+    """Make a name from what the job is called.
+
+    Raises:
+        ConfigError: nothing names it.
+    """
     if config.training_config_name:
         slug = re.sub(r"[^A-Za-z0-9_]+", "-", config.training_config_name).strip("-").lower()
         if slug:

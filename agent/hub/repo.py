@@ -129,11 +129,11 @@ class Repo:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def manifest_sha256s(self, oid: str) -> dict[str, str]:
-        """The files our manifest at a commit names, each with its sha256."""
+    def manifest_files(self, oid: str) -> dict[str, dict[str, Any]]:
+        """The files our manifest at a commit names, with what it says of each."""
         listed = self.manifest(oid).get("files")
         return {
-            item["path"]: str(item.get("sha256"))
+            item["path"]: item
             for item in (listed if isinstance(listed, list) else ())
             if isinstance(item, dict) and isinstance(item.get("path"), str)
         }

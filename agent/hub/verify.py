@@ -13,7 +13,7 @@ from agent.errors import VerifyMismatchError
 from agent.hub.files import MANIFEST, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from agent.hub.repo import Entry, Repo
 
@@ -52,29 +52,56 @@ def prove(
         )
 
 
-def read_made(repo: Repo, oid: str, paths: Iterable[str], finalize_id: str) -> list[Stored]:
+def read_made(
+    repo: Repo,
+    oid: str,
+    tree: Mapping[str, Entry],
+    finalize_id: str,
+    *,
+    published: Collection[str],
+    expected: Collection[str],
+) -> list[Stored]:
     """Read the files that an earlier run made for this publication, checked against its manifest.
 
-    They are not made again: another version of this agent may word a card differently.
+    They are not made again: another version of this agent may word a card differently. What is in large file
+    storage is not read: the manifest names its content hash, too.
+
+    Args:
+        repo: the repo.
+        oid: the commit.
+        tree: its files, read back from the Hub.
+        finalize_id: the identity that makes the manifest ours.
+        published: the user's files, which are on disk as they were published.
+        expected: files that every publication of these has, made or repaired.
 
     Raises:
         VerifyMismatchError: the manifest is not ours, or a file is not what it says.
     """
-    listed = repo.manifest_sha256s(oid)
-    ours = repo.manifest(oid).get("finalize_id") == finalize_id
+    if MANIFEST not in tree or repo.manifest(oid).get("finalize_id") != finalize_id:
+        raise _not_as_said(repo, oid, MANIFEST)
+    listed = repo.manifest_files(oid)
     made = []
-    for path in paths:
+    for path in sorted((listed.keys() | set(expected)) - set(published)):
+        said, entry = listed.get(path, {}), tree.get(path)
+        if entry is None or entry.sha256:
+            xet_hash = str(said.get("xet_hash")) if entry and entry.xet_hash else None
+            made.append(Stored(path, said.get("size", 0), str(said.get("sha256")), xet_hash=xet_hash))
+            continue
         content = repo.read(oid, path)
         sha256 = hashlib.sha256(content).hexdigest()
         # The manifest does not list itself: its word counts because it carries our identity.
-        if not ours or (path != MANIFEST and listed.get(path) != sha256):
-            raise VerifyMismatchError(
-                f"{path} of {repo.repo_id} at {oid[:8]} is not what this publication's manifest says.",
-                hint=f"Do not use {repo.url}; the model is safe in the output folder. "
-                "Publish it again under a new JOB_ID.",
-            )
+        if path != MANIFEST and said.get("sha256") != sha256:
+            raise _not_as_said(repo, oid, path)
         made.append(Stored(path, len(content), sha256, blob=content))
     return made
+
+
+def _not_as_said(repo: Repo, oid: str, path: str) -> VerifyMismatchError:
+    return VerifyMismatchError(
+        f"{path} of {repo.repo_id} at {oid[:8]} is not what this publication's manifest says.",
+        hint=f"Do not use {repo.url}; the model is safe in the output folder. "
+        "Publish it again under a new JOB_ID.",
+    )
 
 
 def differs(one: Stored, found: Entry | None, xet_hash_of: Callable[[str], str]) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import threading
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,7 @@ from agent.errors import Interrupted
 from agent.retry import OUT_OF_PATIENCE, RemoteFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from agent.hub.repo import Repo
 
@@ -47,6 +48,14 @@ def hash_file(path: Path) -> str:
     return str(hf_xet.hash_files([str(path)])[0].hash)
 
 
+def hash_bytes(content: bytes) -> str:
+    """Return the xet content hash of bytes, without any server."""
+    with tempfile.NamedTemporaryFile() as copy:  # hf_xet hashes files only
+        copy.write(content)
+        copy.flush()
+        return hash_file(Path(copy.name))
+
+
 class Upload:
     """One attempt to bring files into xet storage; `sent_bytes` tells what travelled, even if it failed."""
 
@@ -63,11 +72,16 @@ class Upload:
         self.sent_bytes = 0
         self._done_bytes = 0
 
-    def run(self, files: Sequence[tuple[bytes | Path, str | None]]) -> list[tuple[str, str]]:
+    def run(
+        self,
+        files: Sequence[tuple[bytes | Path, str | None]],
+        meanwhile: Callable[[], Sequence[bytes | Path]] = tuple,
+    ) -> list[tuple[str, str]]:
         """Upload all files and return (sha256, xet hash) of each, in order.
 
         Args:
             files: bytes or path, with the sha256 if it is known.
+            meanwhile: called when these are on their way: more of them.
 
         Raises:
             RemoteFailure: the storage did not take them, or nothing moved for too long.
@@ -82,6 +96,7 @@ class Upload:
             watch = threading.Thread(target=self._watch, args=(group, finished, stalled), daemon=True)
             watch.start()
             handles = [self._start(group, source, sha256) for source, sha256 in files]
+            handles += [self._start(group, source, None) for source in meanwhile()]
             group.wait_to_finish()
             self._on_progress(group.progress(), {})
             return [_hashes(handle.result().xet_info) for handle in handles]

@@ -13,6 +13,7 @@ from agent import card
 from agent.card import Facts, choose_base, named_bases, plain_card, publish_card, read_metadata, with_base
 from agent.card.base import is_model_id
 from agent.errors import ArtifactError
+from agent.sandbox.hub.readme import examine
 
 JOB = "6f1c2a54-9d0e-4a57-8c11-0123456789ab"
 ADAPTER = Facts(
@@ -28,18 +29,44 @@ ADAPTER = Facts(
 FULL = dataclasses.replace(ADAPTER, kind="full", base_model=None, dataset=None)
 TREE = "https://huggingface.co/ada/my-model/tree/job-6f1c2a54"
 SECTION = f"""<!-- training-agent:begin -->
-## Publication
+## About this model
 
-| | |
+|  |  |
 |---|---|
-| Method | SFT |
-| Kind | adapter |
+| Method | supervised fine-tuning (SFT) |
+| Model | adapter |
 | Base model | [org/base](https://huggingface.co/org/base) |
 | Dataset | `org/data` |
 | Job | `{JOB}` |
-| Files | [proven at `job-6f1c2a54`]({TREE}), hashes in `finalize.json` |
+| Files | proven at [`job-6f1c2a54`]({TREE}), hashes in `finalize.json` |
+
+### How to load
+
+```python
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+model = AutoPeftModelForCausalLM.from_pretrained("ada/my-model", device_map="auto")
+tokenizer = AutoTokenizer.from_pretrained("org/base")
+
+inputs = tokenizer("Once upon a time", return_tensors="pt").to(model.device)
+output = model.generate(**inputs, max_new_tokens=256)
+print(tokenizer.decode(output[0], skip_special_tokens=True))
+```
+
+### How it was verified
+
+The tag `job-6f1c2a54` was set after every file at it had been read back from the Hub and found equal to the \
+bytes on the training machine, by size and hash. The hashes are in [`finalize.json`](finalize.json).
 <!-- training-agent:end -->
 """
+OURS = {
+    "library_name": "peft",
+    "base_model": "org/base",
+    "base_model_relation": "adapter",
+    "tags": ["sft"],
+}
+FRONT = "library_name: peft\nbase_model: org/base\nbase_model_relation: adapter\ntags:\n- sft\n"
 BEGIN, END = "<!-- training-agent:begin -->", "<!-- training-agent:end -->"
 
 
@@ -63,9 +90,7 @@ def with_front(front, body="# T\n"):
 
 
 def test_without_a_readme_a_card_is_made():
-    assert publish_card(None, ADAPTER) == (
-        "---\nlibrary_name: peft\nbase_model: org/base\ntags:\n- sft\n---\n\n# my-model\n\n" + SECTION
-    )
+    assert publish_card(None, ADAPTER) == (f"---\n{FRONT}---\n\n# my-model\n\n{SECTION}")
 
 
 def test_what_is_unknown_is_not_mentioned():
@@ -73,9 +98,14 @@ def test_what_is_unknown_is_not_mentioned():
     assert metadata == {"library_name": "transformers"}
     assert [row.split("|")[1].strip() for row in body.splitlines() if row.startswith("| ")] == [
         "",
-        "Kind",
+        "Model",
         "Job",
         "Files",
+    ]
+    assert [line for line in body.splitlines() if line.startswith("##")] == [
+        "## About this model",
+        "### How to load",
+        "### How it was verified",
     ]
 
 
@@ -88,7 +118,7 @@ def test_another_hub_is_linked_to_itself():
 @pytest.mark.parametrize("text", ["", "\n", "---\n---\n", "---\n---"])
 def test_an_empty_readme_becomes_a_card(text):
     metadata, body = published(text)
-    assert metadata == {"library_name": "peft", "base_model": "org/base", "tags": ["sft"]}
+    assert metadata == OURS
     assert body == "\n" + SECTION
 
 
@@ -100,7 +130,8 @@ def test_a_real_card_keeps_every_line_but_those_that_mislead(real_output, name, 
     made = publish_card(text, shown)
     assert publish_card(made, shown) == made
     before = read_metadata(text)[1].strip().splitlines()
-    after = read_metadata(made)[1].split(BEGIN)[0].strip().splitlines()
+    above, ours = read_metadata(made)[1].split(BEGIN + "\n")
+    after = (above + ours.split(END + "\n\n")[1]).strip().splitlines()
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
     now = "[org/base](https://huggingface.co/org/base)" if base else "a base model that is not on the Hub"
     assert changed == [
@@ -133,9 +164,9 @@ def test_the_metadata_of_a_real_card_is_repaired_and_kept(real_output):
     assert read_metadata(publish_card(text, ADAPTER))[0] == {
         "library_name": "peft",
         "model_name": "sft_lora",
-        "licence": "license",
         "pipeline_tag": "text-generation",
         "base_model": "org/base",
+        "base_model_relation": "adapter",
         "tags": ["lora", "sft", "transformers", "trl"],
     }
 
@@ -232,7 +263,7 @@ def test_tags_gain_the_method_and_lose_what_contradicts_the_base(front, method, 
 @pytest.mark.parametrize("front", ["- a\n- b", "just words", "5", "null", "[]"])
 def test_metadata_that_is_no_mapping_counts_as_none(front):
     metadata, body = published(with_front(front))
-    assert metadata == {"library_name": "peft", "base_model": "org/base", "tags": ["sft"]}
+    assert metadata == OURS
     assert body == f"\n# T\n\n{SECTION}"
 
 
@@ -243,16 +274,13 @@ def test_metadata_that_is_not_yaml_is_dropped_with_a_warning_and_the_prose_kept(
     with capture_logs() as logs:
         made = publish_card(with_front(front, "# My words\n"), ADAPTER)
     assert [line["event"] for line in logs] == ["dropped README metadata that is not YAML"]
-    assert read_metadata(made)[0] == {"library_name": "peft", "base_model": "org/base", "tags": ["sft"]}
+    assert read_metadata(made)[0] == OURS
     assert "# My words\n" in made
 
 
 def test_metadata_that_the_hub_refuses_can_be_left_out_and_the_prose_kept():
     text = with_front("license: no-such\nbase_model: /workspace/x\ntags: [x]", "# My words\n\nMore.\n")
-    assert plain_card(text, ADAPTER) == (
-        "---\nlibrary_name: peft\nbase_model: org/base\ntags:\n- sft\n---\n\n# My words\n\nMore.\n\n"
-        + SECTION
-    )
+    assert plain_card(text, ADAPTER) == (f"---\n{FRONT}---\n\n# My words\n\nMore.\n\n{SECTION}")
     assert plain_card(None, ADAPTER) == publish_card(None, ADAPTER)
 
 
@@ -320,7 +348,7 @@ def test_the_authors_prose_is_kept_byte_for_byte(front, prose):
 
 @pytest.mark.parametrize("prose", PROSE)
 def test_prose_on_both_sides_of_our_section_is_kept_byte_for_byte(prose):
-    old = SECTION.replace("sft", "old").replace("org/base", "org/old")
+    old = SECTION.replace("SFT", "old").replace("org/base", "org/old")
     made = publish_card(f"# Above\n\n{old}\n{prose}", ADAPTER)
     assert read_metadata(made)[1] == f"\n# Above\n\n{SECTION}\n{prose}"
 
@@ -330,7 +358,7 @@ def test_our_section_is_replaced_where_it_stands():
     second = publish_card(
         first + "\nA word after it.\n", facts(method="dpo", dataset=None, tag="job-99999999")
     )
-    assert second.count("## Publication") == 1
+    assert second.count("## About this model") == 1
     assert "job-6f1c2a54" not in second
     assert second.endswith(f"{END}\n\nA word after it.\n")
     assert read_metadata(second)[0]["tags"] == ["sft", "dpo"]
@@ -391,7 +419,7 @@ def test_a_dataset_name_cannot_break_out_of_its_cell(name):
     section = body[body.index(BEGIN) : body.index(END)]
     rows = [line for line in section.splitlines() if line.startswith("| ")]
     names = [row.split("|")[1].strip() for row in rows]
-    assert names == ["", "Method", "Kind", "Base model", "Dataset", "Job", "Files"]
+    assert names == ["", "Method", "Model", "Base model", "Dataset", "Job", "Files"]
     (row,) = [row for row in rows if row.startswith("| Dataset |")]
     assert row.count("`") == 2
     assert row.count("|") == 3
@@ -415,15 +443,34 @@ VALUE = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(PLAIN, inner, max_size=3),
     max_leaves=6,
 )
+RESULT = st.fixed_dictionaries(
+    {
+        "task": VALUE | st.just({"type": "text-generation"}),
+        "dataset": VALUE | st.just({"type": "a/b", "name": "b"}),
+        "metrics": VALUE | st.just([{"type": "f1", "value": 0.5}]),
+    },
+    optional={"source": VALUE | st.just({"url": "https://x/finalize.json"})},
+)
 KNOWN = {
     "base_model": VALUE,
     "license": VALUE,
     "library_name": st.none() | st.booleans() | PLAIN,
     "tags": st.none() | st.lists(VALUE, max_size=3),
+    "datasets": VALUE,
+    "language": VALUE,
+    "licence": VALUE,
+    "pipeline_tag": VALUE,
+    "base_model_relation": VALUE,
+    "model-index": VALUE
+    | st.lists(
+        st.fixed_dictionaries({"name": VALUE, "results": st.lists(RESULT, max_size=3)}),
+        min_size=1,
+        max_size=2,
+    ),
 }
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(
     metadata=st.dictionaries(PLAIN, VALUE, max_size=3),
     known=st.fixed_dictionaries({}, optional=KNOWN),
@@ -434,10 +481,10 @@ def test_whatever_the_metadata_holds_the_card_is_valid_and_stable(metadata, know
     given_ = metadata | known
     text = with_front(yaml.safe_dump(given_, allow_unicode=True), "# T\n")
     after, body = published(text, base_model=base, kind=kind)
-    touched = {"base_model", "library_name", "tags"}
-    assert {key: value for key, value in after.items() if key not in touched} == {
-        key: value for key, value in given_.items() if key not in touched
+    assert {key: value for key, value in after.items() if key not in KNOWN} == {
+        key: value for key, value in given_.items() if key not in KNOWN
     }
+    assert examine(with_front(yaml.safe_dump(after, allow_unicode=True))).errors == []
     assert base in named_bases(after) if base else "base_model" not in after
     assert "sft" in after["tags"]
     assert body.startswith("\n# T\n\n" + BEGIN)

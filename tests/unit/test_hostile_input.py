@@ -98,7 +98,8 @@ def test_a_dataset_called_like_our_marker_is_harmless():
 
 def test_the_method_cannot_break_out_of_its_cell():
     made = publish_card("# T\n", dataclasses.replace(FACTS, method="a|b\n<script>"))
-    assert "| Method | A B SCRIPT |" in made
+    assert "| Method | a&#124;b &lt;script&gt; |" in made
+    assert read_metadata(made)[0].get("tags") is None
 
 
 def test_an_authors_true_sentence_about_the_base_is_not_made_false():

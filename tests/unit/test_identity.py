@@ -16,7 +16,8 @@ from agent.hashes import HashMemory, Stamp
 from agent.hub.files import Message, Piece
 from agent.hub.repo import Commit, RepoState
 from agent.identity import Identity, find, identify, may_be_published, published_by_another
-from agent.publication import _public_name, draft, message
+from agent.presentation import public_name
+from agent.publication import draft, message
 
 JOB = UUID("6f1c2a54-9d0e-4a57-8c11-0123456789ab")
 OTHER_JOB = UUID("0b0b0b0b-9d0e-4a57-8c11-0123456789ab")
@@ -365,7 +366,7 @@ def test_an_unknown_git_revision_is_not_named():
     ],
 )
 def test_a_dataset_is_named_without_the_folders_of_the_machine(dataset, public):
-    assert _public_name(dataset) == public
+    assert public_name(dataset) == public
 
 
 def test_a_piece_in_memory_and_one_on_disk_are_read_alike(tmp_path):

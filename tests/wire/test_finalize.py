@@ -286,8 +286,8 @@ def test_a_file_that_changes_between_hashing_and_commit_is_never_published(
 
     folder, deliver = trained("sft_full"), content.deliver
 
-    def deliver_then_change(*args):
-        delivery = deliver(*args)
+    def deliver_then_change(*args, **kwargs):
+        delivery = deliver(*args, **kwargs)
         file = folder / path
         before = file.stat()
         file.write_bytes(bytes(reversed(file.read_bytes())))
