@@ -91,7 +91,7 @@ _OURS = (
     _Format("Private Key", (b"BEGIN ",),
             rb"BEGIN (?:[A-Z0-9]{2,9} ){0,2}PRIVATE KEY(?: BLOCK)? ?-{4,5}(?:[\s\"'+,]|\\+[nr]){1,40}"
             rb"(?:[A-Z][A-Za-z-]{2,20}: [^\n\\]{1,80}(?:\s|\\+[nr]){1,20}){0,3}"
-            rb"(?P<secret>[A-Za-z0-9+/]{20})"),
+            rb"(?P<secret>[A-Za-z0-9+/]{20,64})"),
     _Format("Private Key", (b"PuTTY-User-Key-File-",), rb"PuTTY-User-Key-File-[23]: (?:ssh|ecdsa)-"),
 )  # fmt: skip
 

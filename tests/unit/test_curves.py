@@ -108,7 +108,8 @@ def test_an_entry_without_a_step_is_left_out(step):
 
 def test_steps_come_in_order_and_the_last_word_on_one_counts():
     history = [{"step": step, "loss": loss} for step, loss in ((3, 1.0), (1, 5.0), (2, 4.0), (1, 3.0))]
-    assert list(points(only(history)).items()) == [(1, 3.0), (2, 4.0), (3, 1.0)]
+    [series] = only(history).panels[0].series
+    assert (series.steps, series.values) == ((1, 2, 3), (3.0, 4.0, 1.0))
 
 
 @pytest.mark.parametrize(

@@ -114,20 +114,49 @@ def test_an_image_is_small_transparent_and_cut_nowhere(made):
         assert len(content) < 150_000
         alpha = image.convert("RGBA").getchannel("A")
         left, upper, right, lower = alpha.getbbox()
-        assert min(left, upper, 1200 - right, 600 - lower) >= 2, figure.caption
+        assert min(left, upper, 1200 - right, 600 - lower) >= 5, figure.caption
         share = alpha.histogram()[0] / (1200 * 600)
         assert 0.5 < share < 0.99
 
 
-def test_the_same_figure_is_the_same_bytes():
+def test_the_same_figure_is_the_same_bytes_whatever_the_settings_are():
+    import matplotlib as mpl
+
     [figure] = figures(log(3, loss=float))
-    assert plots.draw(figure) == plots.draw(figure)
+    drawn = plots.draw(figure)
+    with mpl.rc_context({"font.size": 40, "lines.dash_capstyle": "round", "axes.linewidth": 9}):
+        assert plots.draw(figure) == drawn
+        assert mpl.rcParams["font.size"] == 40
 
 
 def test_an_axis_is_labelled_in_one_manner():
     assert [plots._tick(value, 0.0, 2e-4) for value in (1e-20, 5e-5, 1.5e-4)] == ["0", "5e-5", "1.5e-4"]
     assert [plots._tick(value, 0.0, 2000.0) for value in (-1e-13, 0.5, 1000.0)] == ["0", "0.5", "1,000"]
     assert [plots._tick(value, 0.0, 9e15) for value in (0.0, 8.2e15)] == ["0", "8.2e15"]
+
+
+def axes_of(figure):
+    from matplotlib.figure import Figure as Sheet
+
+    sheet = Sheet()
+    plots._draw_on(sheet, figure)
+    return sheet.axes
+
+
+def test_a_logarithmic_axis_tells_its_small_values_too():
+    [figure] = figures(log(30, loss=lambda step: 1e-9 if step > 2 else 1e3))
+    [axes] = axes_of(figure)
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert "0.01" in labels
+    assert "1e-8" in labels
+
+
+def test_a_value_alone_between_gaps_is_marked():
+    values = [math.nan, 1.0, math.nan, *[1.0] * 20, math.nan, 2.0]
+    [figure] = figures([{"step": step, "loss": value} for step, value in enumerate(values)])
+    [axes] = axes_of(figure)
+    for line in axes.lines[:2]:
+        assert (line.get_marker(), line.get_markevery()) == (".", [1, 24])
 
 
 def test_what_hardly_changes_is_drawn_flat():
@@ -252,9 +281,10 @@ def test_what_fails_costs_only_itself_and_is_told_once(child, scratch, two, scri
 def test_a_process_that_cannot_be_started_is_a_warning(scratch, two, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(scratch / "nothing"))
     with capture_logs() as logged:
-        assert Drawing(two).finish() == {}
+        drawing_ = Drawing(two)
+        assert left_in(scratch) == []
+        assert drawing_.finish() == {}
     assert logged == [{"event": WARNING, "because": "No such file or directory", "log_level": "warning"}]
-    assert left_in(scratch) == []
 
 
 @pytest.mark.parametrize("signalled", [KeyboardInterrupt(), Interrupted(15)])
