@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import card, hyperparameters
 from agent.hub.files import MANIFEST
-from agent.log import get_logger
 from agent.material import README
 
 if TYPE_CHECKING:
@@ -46,19 +45,8 @@ class Page:
 
     def render(self, job_id: str = "", tag: str = _NO_TAG) -> str:
         """README.md as a reader will find it; waits for the plots."""
-        return self._written(facts(self, job_id, tag, self.illustrations.pictures()))
-
-    def accepted_by(self, repo: Repo) -> Page:
-        """The page without the author's metadata, if the Hub would refuse the commit for it."""
-        refused = repo.card_error(self._written(facts(self, "", _NO_TAG, ())))
-        if refused is None:
-            return self
-        get_logger().warning("the Hub refuses the README's metadata; publishing it without", because=refused)
-        return replace(self, plain=True)
-
-    def _written(self, told: card.Facts) -> str:
         write = card.plain_card if self.plain else card.publish_card
-        return write(self.answers.readme, told)
+        return write(self.answers.readme, facts(self, job_id, tag, self.illustrations.pictures()))
 
 
 def ask(material: Material, repo: Repo, head: Commit, tree: Collection[str]) -> Answers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent import artifact, identity, presentation, publication
@@ -172,26 +173,36 @@ class Publisher:
             return
         material = gather(self.config, self.seen, self.draft)
         answers = presentation.ask(material, self.repo, self.head, self.tree)
-        page = Page(material, answers, self.repo.repo_id, self.illustrations)
-        self.page = page.accepted_by(self.repo)
+        self.page = Page(material, answers, self.repo.repo_id, self.illustrations)
 
     def commit(self) -> None:
         """7. Commit: one, replacing the model. If we die here, readers see the old tree or the new one."""
+        from agent.hub.commit import CardRefusedError
+
+        assert self.page
+        with self.outcome.step("commit"):
+            try:
+                self.commit_oid = self._replace(self.page)
+            except CardRefusedError as error:
+                get_logger().warning(
+                    "the Hub refuses the README's metadata; publishing it without", because=error.message
+                )
+                self.commit_oid = self._replace(replace(self.page, plain=True))
+        self.journal.note("committed", commit=self.commit_oid, repo_id=self.repo.repo_id)
+
+    def _replace(self, page: Page) -> str:
         from agent.hub.commit import replace_model
 
         assert self.identity
-        assert self.page
-        with self.outcome.step("commit"):
-            self.made = publication.make(self.page, identity=self.identity, sent=self.sent, drawn=self.drawn)
-            self.commit_oid = replace_model(
-                self.repo,
-                head=self.head,
-                tree=self.tree,
-                stored=[*self.sent, *self.made],
-                message=publication.message(self.config, self.seen.training, self.identity),
-                is_model_file=artifact.is_model_family,
-            )
-        self.journal.note("committed", commit=self.commit_oid, repo_id=self.repo.repo_id)
+        self.made = publication.make(page, identity=self.identity, sent=self.sent, drawn=self.drawn)
+        return replace_model(
+            self.repo,
+            head=self.head,
+            tree=self.tree,
+            stored=[*self.sent, *self.made],
+            message=publication.message(self.config, self.seen.training, self.identity),
+            is_model_file=artifact.is_model_family,
+        )
 
     def verify(self) -> None:
         """8. Verify: only what passes here may be called published.

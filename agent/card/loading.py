@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
+
+from agent.card.markdown import code
 
 if TYPE_CHECKING:
     from agent.card.facts import Facts
@@ -92,15 +95,13 @@ def _adapter_on_a_copy(facts: Facts) -> str:
 
 
 def _adapters(facts: Facts) -> str:
-    folders = sorted(
-        {path.rpartition("/")[0] for path in facts.paths if path.endswith("/adapter_config.json")}
-    )
-    return f"Each of these folders is an adapter for PEFT: {', '.join(f'`{name}/`' for name in folders)}.\n"
+    found = {path.rpartition("/")[0] for path in facts.paths if path.endswith("/adapter_config.json")}
+    return f"Each of these folders is an adapter for PEFT: {', '.join(map(code, sorted(found)))}.\n"
 
 
 def _gguf_file(facts: Facts) -> str:
     files = sorted(path for path in facts.paths if path.endswith(".gguf"))
-    return f" --hf-file {files[0]}" if len(files) > 1 else ""
+    return f" --hf-file {shlex.quote(files[0])}" if len(files) > 1 else ""
 
 
 def _diffusers(facts: Facts) -> str:

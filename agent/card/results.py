@@ -10,6 +10,7 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from agent.card.markdown import words
 from agent.log import get_logger
 
 if TYPE_CHECKING:
@@ -80,16 +81,20 @@ def _ours(facts: Facts) -> list[dict[str, Any]] | None:
         for name, value in facts.training.metrics.items()
         if name.startswith("eval_") and not _NOT_RESULTS.search(name)
     }
-    trained = (facts.dataset or "evaluation split of the training", next(iter(facts.datasets), "unknown"))
+    trained = (
+        words(facts.dataset or "") or "evaluation split of the training",
+        next(iter(facts.datasets), "unknown"),
+    )
     groups: list[tuple[str, str, Mapping[str, float]]] = [(*trained, evaluated)]
-    groups += [(report.title, "unknown", report.metrics) for report in facts.reports]
+    # Results of one type are one evaluation to the library.
+    groups += [(report.title, report.title.lower(), report.metrics) for report in facts.reports]
     found = [
         EvalResult(
             task_type=facts.task or "text-generation",
             dataset_type=dataset_id,
             dataset_name=name,
-            metric_type=metric.removeprefix("eval_"),
-            metric_name=metric,
+            metric_type=words(metric).removeprefix("eval_") or "metric",
+            metric_name=words(metric),
             metric_value=value,
             source_name="finalize.json",
             source_url=f"{facts.endpoint}/{facts.repo_id}/blob/{facts.tag}{_OURS}",

@@ -25,10 +25,15 @@ if TYPE_CHECKING:
 
 MOVED = 412
 _CONTENT_GONE = "file that does not exist"  # of the Hub's words about a commit whose content it lost
+_CARD_REFUSED = "Invalid metadata in README.md"  # of the library's, which asks the Hub before it commits
 
 
 class ContentGoneError(HubRefusedError):
     """The Hub does not hold the content that the commit names; sent again, it may be committed."""
+
+
+class CardRefusedError(HubRefusedError):
+    """The Hub does not take the metadata of the card; with another one, it may be committed."""
 
 
 def stale_paths(
@@ -74,6 +79,7 @@ def replace_model(
     Raises:
         HubUnreachableError: the outcome is unknown; the next run finds out.
         ContentGoneError: the Hub lost content meanwhile; nothing changed.
+        CardRefusedError: the Hub does not take the card's metadata; nothing changed.
         HubRefusedError, HubAuthError: the Hub said no; nothing changed.
     """
     known: tuple[Commit, Iterable[str]] | None = (head, tree)
@@ -106,9 +112,14 @@ def replace_model(
     try:
         return repo.client.ask(COMMIT, f"commit to {repo.repo_id}", attempt)
     except HubRefusedError as error:
-        if _CONTENT_GONE in error.message:
-            raise ContentGoneError(error.message, hint=error.hint) from error
-        raise
+        raise _as_what_it_is(error) from error
+
+
+def _as_what_it_is(error: HubRefusedError) -> HubRefusedError:
+    for words, kind in ((_CONTENT_GONE, ContentGoneError), (_CARD_REFUSED, CardRefusedError)):
+        if words in error.message:
+            return kind(error.message, hint=error.hint)
+    return error
 
 
 def _send(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_BAD_REQUEST, _CONFLICT = 400, 409
+_CONFLICT = 409
 _LOOK_BACK = 50  # commits searched for ours: one page, far more than can land during one finalize
 
 
@@ -204,19 +204,6 @@ class Repo:
                     self.client.api.create_tag(self.repo_id, tag=name, revision=oid)
 
         self.client.ask(WRITE, f"tag the commit as {name}", attempt)
-
-    def card_error(self, card: str) -> str | None:
-        """Ask the Hub whether it would refuse a commit for this README's metadata, and why."""
-        try:
-            self.client.attempts(
-                READ,
-                lambda: self.client.post("/api/validate-yaml", {"content": card, "repoType": "model"}),
-            )
-        except RemoteFailure as failure:
-            if failure.status == _BAD_REQUEST:
-                return failure.words
-            raise self.client.explain(failure, "check the model card") from failure
-        return None
 
     def _delete_tag(self, name: str) -> None:
         try:

@@ -5,7 +5,7 @@ from aiohttp import web
 from agent.sandbox.hub.access import whoami
 from agent.sandbox.hub.listing import describe_commit, describe_model
 from agent.sandbox.hub.names import check_ref_name, check_repo_name
-from agent.sandbox.hub.refused import bad_request, forbidden, revision_not_found
+from agent.sandbox.hub.refused import bad_request, forbidden, repo_not_found, revision_not_found
 from agent.sandbox.hub.world import World
 from agent.sandbox.loopback.answers import Answer, json_answer
 from agent.sandbox.loopback.body import Intake
@@ -35,11 +35,19 @@ class RepoRoutes:
             web.delete(f"{model}/tag/{{tag}}", self.delete_tag),
             web.get(f"{model}/revision/{{revision}}", self.info),
             web.get(model, self.info),
+            web.get("/api/datasets/{dataset:[^/]+(?:/[^/]+)?}", self.dataset),
         ]
 
     async def whoami(self, request: web.Request) -> Answer:
         """Describe the caller."""
         return json_answer(whoami(self.world.access.needs(self.world.caller(request))))
+
+    async def dataset(self, request: web.Request) -> Answer:
+        """Say that a dataset exists; nothing more is known of it."""
+        name = request.match_info["dataset"]
+        if name not in self.world.datasets:
+            raise repo_not_found(anonymous=self.world.caller(request) is None)
+        return json_answer({"id": name, "private": False})
 
     async def create(self, request: web.Request) -> Answer:
         """Create a model repository."""

@@ -77,6 +77,10 @@ class Hub(LoopbackServer, World):
         """Add a public model that merely exists."""
         return self.create_repo(repo_id)
 
+    def add_dataset(self, dataset_id: str) -> None:
+        """Add a dataset that merely exists."""
+        self.datasets.add(dataset_id)
+
     def commit(
         self,
         repo_id: str,

@@ -31,6 +31,7 @@ class World:
         self.closed_endpoint = ""
         self.access = Access()
         self.repos: dict[str, Repo] = {}
+        self.datasets: set[str] = set()
         self.content = Content(root)
         self.tickets = Tickets()
         self.tamper = Tamper()
