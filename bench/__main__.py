@@ -34,6 +34,7 @@ def _pods(settings: rows.Settings) -> Iterator[Row]:
 # In this order: the rows that measure memory come before those that make this process bigger.
 ROWS: dict[str, Callable[[rows.Settings], Iterator[Row]]] = {
     "cold": rows.cold,
+    "card": rows.card,
     "noop": rows.noop,
     "memory": rows.memory,
     "check": checking.check,

@@ -9,6 +9,7 @@ import shutil
 import struct
 import time
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from bench.child import REPO_ROOT, BenchError
@@ -23,6 +24,7 @@ MEGA = 1_000_000
 _STEP_BYTES = 8 * 2**20  # small, because a child's peak RSS is never below ours
 _ROW_BYTES = 2 * 4096  # one row of a bfloat16 tensor
 _AGE_S = 3600
+_LOGGED_STEPS = 1000
 _SETTLED_S = 2.5  # younger files are read again by whoever remembers hashes by their stamp
 _FINITE = bytes(byte & 0xBF for byte in range(256))  # without the highest bit of the exponent
 _CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16"}
@@ -66,6 +68,29 @@ def _folder(tmp: Path, name: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_log(folder: Path) -> None:
+    """Leave the log of a DPO training of a thousand steps, as transformers writes it."""
+    noise = random.Random(3)
+    history = [
+        {
+            "step": step,
+            "epoch": step / _LOGGED_STEPS,
+            "loss": 0.7 * 0.998**step + noise.gauss(0, 0.02),
+            "grad_norm": 1 + noise.random(),
+            "learning_rate": 5e-6 * (1 - step / _LOGGED_STEPS),
+            "rewards/margins": step / 400 + noise.gauss(0, 0.1),
+            "rewards/accuracies": 0.5 + min(0.4, step / 2000),
+        }
+        for step in range(1, _LOGGED_STEPS + 1)
+    ]
+    history += [
+        {"step": step, "eval_loss": 0.72 * 0.9985**step} for step in range(100, _LOGGED_STEPS + 1, 100)
+    ]
+    history.sort(key=itemgetter("step"))
+    state = {"global_step": _LOGGED_STEPS, "max_steps": _LOGGED_STEPS, "epoch": 1.0, "log_history": history}
+    (folder / "trainer_state.json").write_text(json.dumps(state))
 
 
 def _write_safetensors(path: Path, about_bytes: int, *, seed: int, tensor: str = "weight") -> int:

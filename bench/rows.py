@@ -58,6 +58,27 @@ def cold(settings: Settings) -> Iterator[Row]:
     yield _row(pairs, "peak_mb", group="cold", what="its peak memory", names=names)
 
 
+def card(settings: Settings) -> Iterator[Row]:
+    """A first publish of a model with the log of its training, against one whose card has nothing to draw."""
+    log = "trainer_state.json"
+
+    def publish(folder: Path, *, logged: bool) -> Cost:
+        (folder / log).unlink(missing_ok=True)
+        if logged:
+            folders.write_log(folder)
+        return sides.first_finalize(settings.tmp, folder, settings.rate_mb_s)
+
+    with folders.one_file_model(settings.tmp, settings.size_mb) as folder:
+        pairs = in_turns(
+            partial(publish, folder, logged=True), partial(publish, folder, logged=False), settings.runs
+        )
+    what = f"card and plots, {settings.size_mb:g} MB at {settings.rate_mb_s:g} MB/s"
+    names = ("with them", "without")
+    yield _row(pairs, "wall_s", group="card", what=what, names=names, target=Target(ratio=1.02))
+    yield _row(pairs, "cpu_s", group="card", what="their processor time", names=names)
+    yield _row(pairs, "peak_mb", group="card", what="their peak memory", names=names)
+
+
 def noop(settings: Settings) -> Iterator[Row]:
     """A rerun on a published folder, against importing the client and doing nothing."""
     yield _noop_of(settings, folders.FIXTURE, "rerun, small fixture")

@@ -277,7 +277,8 @@ def test_durations(seconds, shown):
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(0, "0"), (1234567, "1,234,567"), (0.5, "0.5"), (1.23456, "1.235"), (123456.789, "123,457"),
-     (2e-4, "0.0002"), (1e-5, "1e-5"), (1.5e20, "1.5e20"), (-3.25, "-3.25"), (math.nan, "NaN"), (math.inf, "∞"),
+     (2e-4, "0.0002"), (1e-5, "1e-5"), (1.5e20, "1.5e20"), (-3.25, "-3.25"), (math.nan, "NaN"),
+     (math.inf, "∞"),
      (-math.inf, "-∞")],
 )  # fmt: skip
 def test_figures(value, shown):
