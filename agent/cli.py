@@ -136,7 +136,7 @@ def card(*, folder: str | None, open_it: bool, as_json: bool) -> None:
         click.echo(f"{preview.html}\n{preview.markdown}  ({len(preview.plots)} plots)")
         if preview.refused:
             click.echo(f"finalize would not publish it: {preview.refused}", err=True)
-        if open_it and click.launch(preview.html.as_uri()) != 0:
+        if open_it and click.launch(str(preview.html)) != 0:
             click.echo("no browser could be opened", err=True)
 
     _run(render, {"OUTPUT_DIR": folder}, Preview(), as_json=as_json, show=show)

@@ -119,6 +119,7 @@ class Stage:
         self.seen = [self.readers_see()]
         self.processes: list[subprocess.Popen[str]] = []
         self.more: dict[str, str] = {}  # variables of its pod
+        self.plots: set[str] = set()  # that its pod draws
 
     def close(self) -> None:
         """End what a failed test left running."""
@@ -210,7 +211,7 @@ class Stage:
 
     def _assert_same_as_disk(self, tree: Tree, message: str) -> None:
         files = {path.name: path for path in self.folder.iterdir() if path.is_file()}
-        names = set(files) - NEVER_PUBLISHED | {"README.md", "finalize.json"}
+        names = set(files) - NEVER_PUBLISHED | {"README.md", "finalize.json"} | self.plots
         assert set(tree) == names | {".gitattributes"}
         content = {name: self.hub.read(self.repo_id, name) for name in names}
         for name in set(files) - NEVER_PUBLISHED - MADE_HERE:

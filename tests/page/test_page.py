@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 import zlib
-from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from agent.card.page import page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from tests.page.conftest import Opened
 
 CARD = """---
 library_name: peft
@@ -101,47 +99,16 @@ def png(width: int, height: int) -> bytes:
 IMAGES = {"plots/loss curve.png": png(1200, 60), "plots/rewards.png": png(60, 60)}
 
 
-@dataclass
-class Opened:
-    """A page in a tab, with everything that the browser had to say about it."""
-
-    tab: Page
-    said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("these tests need a browser: apt-get install chromium", pytrace=False)
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium)
-        yield running
-        running.close()
-
-
 @pytest.fixture
-def opened(browser: Browser, tmp_path) -> Iterator[Callable[..., Opened]]:
+def opened(opened_file: Callable[..., Opened], tmp_path: Path) -> Callable[..., Opened]:
     """Write a card's page and open it as a person would: from disk."""
-    context = browser.new_context()
 
     def show(card: str, width: int = 1280, scheme: str = "light") -> Opened:
         file = tmp_path / "card.html"
         file.write_text(page("ada/model", card, IMAGES), encoding="utf-8")
-        tab = context.new_page()
-        result = Opened(tab)
-        tab.on("console", lambda message: result.said.append(f"{message.type}: {message.text}"))
-        tab.on("pageerror", lambda error: result.said.append(str(error)))
-        tab.on("dialog", lambda dialog: result.said.append(dialog.message))
-        tab.on("request", lambda request: result.asked.append(request.url))
-        tab.set_viewport_size({"width": width, "height": 900})
-        tab.emulate_media(color_scheme=scheme)
-        tab.goto(file.as_uri())
-        return result
+        return opened_file(file, width, scheme)
 
-    yield show
-    context.close()
+    return show
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
