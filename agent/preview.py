@@ -72,18 +72,20 @@ def render(config: Config, preview: Preview) -> None:
     plots = Illustrations(seen.training, draft.paths)
     plots.begin()
     try:
-        markdown = Page(material, assume(material), _repo_id(config), plots).render()
+        repo_id = _repo_id(config)
+        markdown = Page(material, assume(material), repo_id, plots).render()
         drawn = {piece.path: piece.read() for piece in plots.pieces()}
     finally:
         plots.stop()
     preview.plots = sorted(drawn)
     try:
-        _write(config.state_dir / "card", markdown, images | drawn, preview)
+        _write(config.state_dir / "card", repo_id, markdown, images | drawn)
     except OSError as error:
         raise ArtifactError(
             f"The page cannot be written to {config.state_dir}: {error.strerror or error}.",
             hint="Set AGENT_STATE_DIR to a folder that can be written.",
         ) from error
+    preview.markdown, preview.html = config.state_dir / "card" / README, config.state_dir / "card" / HTML
 
 
 def _repo_id(config: Config) -> str:
@@ -106,7 +108,7 @@ def _images(stock: Inventory) -> dict[str, bytes]:
     return found
 
 
-def _write(folder: Path, markdown: str, images: Mapping[str, bytes], preview: Preview) -> None:
+def _write(folder: Path, repo_id: str, markdown: str, images: Mapping[str, bytes]) -> None:
     from agent.card.page import page
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -116,6 +118,4 @@ def _write(folder: Path, markdown: str, images: Mapping[str, bytes], preview: Pr
         target.write_bytes(content)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / README).write_text(markdown, encoding="utf-8")
-    title = str(preview.folder)
-    (folder / HTML).write_text(page(title, markdown, images), encoding="utf-8")
-    preview.markdown, preview.html = folder / README, folder / HTML
+    (folder / HTML).write_text(page(repo_id, markdown, images), encoding="utf-8")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from agent.card.facts import Training
 
-_MOST = 24
+_MOST = 32
 _LOWER_IS_BETTER = re.compile(r"loss|error|perplexity|(^|_)wer($|_)", re.IGNORECASE)
 _HIGHER_IS_BETTER = re.compile(r"accurac|margins|f1|bleu|rouge|exact_match|log_odds_ratio$", re.IGNORECASE)
 # Of the whole training, not of its end; and what is told elsewhere on the card.

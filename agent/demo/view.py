@@ -28,8 +28,9 @@ def show(console: Console, shown: Shown) -> None:
     console.print(files)
 
     if shown.card:
-        lines = shown.card.splitlines()[:_CARD_LINES]
-        console.print("\n[bold]The card's first lines[/]")
+        ours = shown.card.partition("<!-- training-agent:begin -->\n")[2]
+        lines = ours.splitlines()[:_CARD_LINES]
+        console.print("\n[bold]What the card says[/]")
         console.print("\n".join(f"  │ {line}" for line in lines), markup=False)
 
     steps = shown.outcome.get("steps", {})
