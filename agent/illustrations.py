@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from agent import card
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from agent.artifact import Training
+    from agent.card.curves import Figure
 
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 
@@ -25,10 +27,16 @@ class Illustrations:
     """
 
     def __init__(self, training: Training, taken: Collection[str]) -> None:
-        run = training.run
-        figures = card.figures(run.history, checkpoints=run.checkpoints, best=run.best_step)
-        self._figures = [figure for figure in figures if figure.path not in taken] if available() else []
+        self._run, self._taken = training.run, taken
         self._drawing: Drawing | None = None
+
+    @cached_property
+    def _figures(self) -> list[Figure]:
+        if not available():
+            return []
+        run = self._run
+        figures = card.figures(run.history, checkpoints=run.checkpoints, best=run.best_step)
+        return [figure for figure in figures if figure.path not in self._taken]
 
     @property
     def beginnings(self) -> Mapping[str, bytes]:
