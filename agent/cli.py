@@ -81,6 +81,7 @@ def finalize(
         "AGENT_COMMIT_MESSAGE": commit_message,
     }
 
+    from agent.finalize_view import show_outcome, show_plan
     from agent.outcome import Outcome
 
     def story(config: Config, outcome: Outcome) -> None:
@@ -89,7 +90,7 @@ def finalize(
 
         run(config, outcome, Patience(config.stall_s, config.deadline_s), dry_run=dry_run)
 
-    _run(story, flags, Outcome(), as_json=as_json, show=_show_plan if dry_run else _show_outcome)
+    _run(story, flags, Outcome(), as_json=as_json, show=show_plan if dry_run else show_outcome)
 
 
 @cli.command()
@@ -283,29 +284,3 @@ def _report_bug(state_dir: Path | None) -> str:
     except OSError:
         return f"this trace:\n{trace}"
     return str(report)
-
-
-def _show_outcome(outcome: Outcome) -> None:
-    if outcome.published:
-        click.echo(f"{outcome.model_url}  ({outcome.files} files, proven at {str(outcome.commit)[:8]})")
-    elif outcome.note:
-        click.echo(f"not published: {outcome.note}")
-
-
-def _show_plan(outcome: Outcome) -> None:
-    if outcome.plan is None:
-        return
-    to = outcome.repo_id or "nowhere: HF_TOKEN is not set"
-    click.echo(
-        f"would publish to {to}" + (" (already there)" if outcome.plan.get("already_published") else "")
-    )
-    if outcome.note:
-        click.echo(f"  but AGENT_PUBLISH_IF says no: {outcome.note}")
-    for file in outcome.plan["publish"]:
-        click.echo(f"  + {file['path']}  {file['size']:,} bytes")
-    for path in outcome.plan["make"]:
-        click.echo(f"  * {path}  made or repaired for the reader")
-    for path in outcome.plan["delete"]:
-        click.echo(f"  - {path}  of the previous model")
-    for left in outcome.plan["leave_out"]:
-        click.echo(f"    {left['path']}  stays here: {left['reason']}")

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from agent import gate, log
-from agent.database_config import JobDatabase, filled_in, is_service_key, project_url
+from agent.database_config import DATABASE_FIELDS, JobDatabase, database_warnings, filled_in, project_url
 from agent.errors import ConfigError
 from agent.patterns import Patterns
 from agent.repo_paths import Placement, parse_paths, parse_placements
@@ -207,7 +207,8 @@ def load(environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | No
         problems.append("SUPABASE_ANON_KEY: missing; SUPABASE_URL alone opens no database")
     training = _training(values, problems)
     given = {name: value for name, value in (flags or {}).items() if value is not None and str(value).strip()}
-    warned = (*_warnings(values), *_database_warnings(values | given))
+    of_database = {field: _given(field, values | given) for field in DATABASE_FIELDS}
+    warned = (*_warnings(values), *database_warnings(of_database, values | given))
     found = {"warnings": warned, "hyperparameters": training.hyperparameters}
     values = _defaults(values, training) | values | given | found
     try:
@@ -291,25 +292,6 @@ def _warnings(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _given(field: str, values: Mapping[str, Any]) -> list[str]:
     return [name for name in variables()[field] if name in values]
-
-
-def _database_warnings(values: Mapping[str, Any]) -> list[str]:
-    url, job, token, key = (
-        _given(field, values) for field in ("supabase_url", "job_id", "job_token", "supabase_anon_key")
-    )
-    too_strong = [name for name in key if is_service_key(str(values[name]))]
-    said = [
-        f"{name} opens every row of the job database: a pod should not hold it; "
-        "SUPABASE_ANON_KEY and JOB_TOKEN are enough"
-        for name in _given("supabase_service_key", values) + too_strong
-    ]
-    if url and not job:
-        said.append("SUPABASE_URL is set but JOB_ID is not: the job's row is kept in a local file")
-    elif url and not token:
-        said.append("JOB_TOKEN is not set: a job database that protects its rows shows none without it")
-    elif token and not url:
-        said.append("JOB_TOKEN is set but SUPABASE_URL is not: the job's row is kept in a local file")
-    return said
 
 
 def _sentence(detail: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails

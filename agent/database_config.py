@@ -7,8 +7,12 @@ import binascii
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DATABASE_FIELDS = ("supabase_url", "job_id", "job_token", "supabase_anon_key", "supabase_service_key")
 SECRET_KEY_PREFIX = "sb_secret_"  # noqa: S105 - how such keys begin, not one of them
 # What templates and platforms put where a value is missing: letters in a row, or words for people.
 _PLACEHOLDER = re.compile(r"x{5,}|your[-_]|placeholder|changeme|<.*>", re.IGNORECASE)
@@ -57,6 +61,29 @@ def filled_in(key: str) -> str:
 def is_service_key(key: str) -> bool:
     """Whether a key passes every policy of the database: a pod should not hold such a one."""
     return key.startswith(SECRET_KEY_PREFIX) or _claims(key).get("role") == "service_role"
+
+
+def database_warnings(given: Mapping[str, Sequence[str]], values: Mapping[str, Any]) -> list[str]:
+    """What is worth saying of the variables that name a job database.
+
+    Args:
+        given: by field of the configuration, those of its variables that are set.
+        values: the variables.
+    """
+    url, job, token = (given[field] for field in ("supabase_url", "job_id", "job_token"))
+    too_strong = [name for name in given["supabase_anon_key"] if is_service_key(str(values[name]))]
+    said = [
+        f"{name} opens every row of the job database: a pod should not hold it; "
+        "SUPABASE_ANON_KEY and JOB_TOKEN are enough"
+        for name in [*given["supabase_service_key"], *too_strong]
+    ]
+    if url and not job:
+        said.append("SUPABASE_URL is set but JOB_ID is not: the job's row is kept in a local file")
+    elif url and not token:
+        said.append("JOB_TOKEN is not set: a job database that protects its rows shows none without it")
+    elif token and not url:
+        said.append("JOB_TOKEN is set but SUPABASE_URL is not: the job's row is kept in a local file")
+    return said
 
 
 def _claims(key: str) -> dict[str, Any]:

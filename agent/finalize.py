@@ -208,6 +208,7 @@ class Finalize:
             hub.draft,
             hub.repo if asked else None,
             hub.state if asked else None,
+            plots=hub.illustrations.beginnings,
             already_published=hub.commit_oid is not None,
         )
 

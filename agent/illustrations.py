@@ -10,11 +10,12 @@ from agent.card.drawing import Drawing, available
 from agent.hub.files import Piece
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from agent.artifact import Training
-    from agent.card.curves import Figure
+    from agent.card.figure import Figure
 
+_LONGEST_S = 60.0
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 
 
@@ -24,10 +25,13 @@ class Illustrations:
     Args:
         training: whose log is drawn.
         taken: paths that files of the user's have in the repo.
+        left_s: how long may be waited for them.
     """
 
-    def __init__(self, training: Training, taken: Collection[str]) -> None:
-        self._run, self._taken = training.run, taken
+    def __init__(
+        self, training: Training, taken: Collection[str], left_s: Callable[[], float] = lambda: _LONGEST_S
+    ) -> None:
+        self._run, self._taken, self._left_s = training.run, taken, left_s
         self._drawing: Drawing | None = None
 
     @cached_property
@@ -50,12 +54,11 @@ class Illustrations:
 
     def pieces(self) -> list[Piece]:
         """The plots that could be drawn, waited for."""
-        drawn = self._drawing.finish() if self._drawing else {}
-        return [Piece.made(path, content) for path, content in drawn.items()]
+        return [Piece.made(path, content) for path, content in self._drawn().items()]
 
     def pictures(self) -> tuple[card.Picture, ...]:
         """The same, as the card shows them."""
-        drawn = self._drawing.finish() if self._drawing else {}
+        drawn = self._drawn()
         return tuple(
             card.Picture(figure.path, figure.title, figure.caption)
             for figure in self._figures
@@ -67,6 +70,11 @@ class Illustrations:
         from agent.hub.xet import hash_bytes
 
         return {piece.path: hash_bytes(piece.read()) for piece in self.pieces()}
+
+    def _drawn(self) -> dict[str, bytes]:
+        if self._drawing is None:
+            return {}
+        return self._drawing.finish(max(0.0, min(_LONGEST_S, self._left_s())))
 
     def stop(self) -> None:
         """End the process and remove what it left; what was drawn stays known."""

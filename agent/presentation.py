@@ -6,8 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from agent import card, hyperparameters
+from agent import card, hyperparameters, log
 from agent.hub.files import MANIFEST
 from agent.material import README
 
@@ -105,7 +106,7 @@ def facts(page: Page, job_id: str, tag: str, pictures: tuple[card.Picture, ...])
             tokens=run.tokens,
             ended=training.ended,
             diverged=training.diverged,
-            hardware=config.hardware,
+            hardware=config.hardware and log.redact(config.hardware),
             hyperparameters=_hyperparameters(material, adapter),
         ),
         pictures=pictures,
@@ -116,8 +117,13 @@ def facts(page: Page, job_id: str, tag: str, pictures: tuple[card.Picture, ...])
 
 
 def public_name(dataset: str | None) -> str | None:
-    """A dataset's name without the folders of the machine it was read on."""
-    return Path(dataset).name if dataset and dataset.startswith(("/", "~", ".")) else dataset
+    """A dataset's name without the folders of the machine it was read on, and without credentials in it."""
+    if dataset and "://" in dataset:
+        address = urlsplit(dataset)
+        dataset = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
+    elif dataset and dataset.startswith(("/", "~", ".")):
+        dataset = Path(dataset).name
+    return log.redact(dataset) if dataset else dataset
 
 
 def _hub_readme(repo: Repo, head: Commit, tree: Collection[str]) -> str | None:
@@ -142,8 +148,11 @@ def _versions(readme: str | None, adapter: Mapping[str, Any], model: Mapping[str
 
 def _hyperparameters(material: Material, adapter: Mapping[str, Any]) -> Mapping[str, hyperparameters.Value]:
     """What ran beats what was asked for; what an adapter is, its own config says."""
-    asked = material.config.hyperparameters
-    return {**asked, **hyperparameters.pick(material.arguments), **hyperparameters.pick(adapter)}
+    asked, ran = material.config.hyperparameters, hyperparameters.pick(material.arguments)
+    return {
+        name: log.redact(value) if isinstance(value, str) else value
+        for name, value in {**asked, **ran, **hyperparameters.pick(adapter)}.items()
+    }
 
 
 def _weights_read(seen: Inspection) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent import publication
-from agent.artifact import open_regular
+from agent.artifact import is_image, open_regular
 from agent.errors import ArtifactError, ConfigError
 from agent.hub.naming import is_valid_name, name_from_job
 from agent.illustrations import Illustrations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agent.config import Config
 
 HTML = "page.html"
-_LARGEST_IMAGE = 10_000_000
+_ROOM_BYTES = 64_000_000
 _NAMESPACE = "your-name"  # of a token that nobody asks about
 
 
@@ -100,11 +100,12 @@ def _repo_id(config: Config) -> str:
 
 def _images(stock: Inventory) -> dict[str, bytes]:
     """The images that the card can show: samples, and what the author's README may refer to."""
-    found = {}
+    found, room = {}, _ROOM_BYTES
     for file in stock.files:
-        if file.path.lower().endswith((".png", ".jpg", ".jpeg", ".webp", ".gif")):
+        if is_image(file.path) and file.size_bytes <= room:
             with open_regular(file.source) as stream:
-                found[file.path] = stream.read(_LARGEST_IMAGE)
+                found[file.path] = stream.read(file.size_bytes)
+            room -= file.size_bytes
     return found
 
 

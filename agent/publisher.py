@@ -12,6 +12,7 @@ from agent.hashes import HashMemory
 from agent.illustrations import Illustrations
 from agent.log import get_logger
 from agent.material import gather
+from agent.plan import would_be_missing
 from agent.presentation import Page
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Publisher:
     ) -> None:
         self.config, self.outcome, self.patience, self.journal = config, outcome, patience, journal
         self.draft, self.stock, self.seen = draft, draft.stock, seen
-        self.illustrations = Illustrations(seen.training, draft.paths)
+        self.illustrations = Illustrations(seen.training, draft.paths, patience.attempt_left_s)
         self.memory = HashMemory(config.state_dir / "hashes.json")
         self.sha256s: dict[str, str] = {}
         self.identity: Identity | None = None
@@ -117,16 +118,10 @@ class Publisher:
         Raises:
             ArtifactError: naming what will not.
         """
-        missing = set(self.config.expect) - self.draft.paths
-        if missing and self.state.head:
-            from agent.hub.commit import stale_paths
-
-            tree = self.repo.tree(self.state.head.oid)
-            stale = stale_paths(self.repo, self.state.head, tree, self.draft.paths, artifact.is_model_family)
-            missing -= tree.keys() - set(stale)
+        missing = would_be_missing(self.config.expect, self.draft.paths, self.repo, self.state.head)
         if missing:
             raise ArtifactError(
-                f"{', '.join(sorted(missing))} is in AGENT_EXPECT and would not be in {self.repo.repo_id}.",
+                f"{', '.join(missing)} is in AGENT_EXPECT and would not be in {self.repo.repo_id}.",
                 hint=f"Let the training save it to {self.stock.root}, or correct AGENT_EXPECT.",
             )
 

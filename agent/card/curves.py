@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
+from agent.card.figure import Figure, Panel, Series, Style
 from agent.card.markdown import number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-Style = Literal["faint", "line", "points"]
+    from collections.abc import Iterable, Sequence
 
 _LARGEST_EXACT = 2**53  # beyond it an integer is no metric and no step
 _LARGEST = 3.4e38  # where float32 ends, which metrics are computed in; what is beyond counts as infinite
@@ -25,55 +24,6 @@ _MANY = 20  # points: an average says something, and a mark on each would not
 _SHORTEST_SPAN, _SPANS_IN_A_RUN = 5, 50
 _MOST_CHECKPOINTS = 200  # more could not be told apart
 _SPIKE = 50  # times the median: on a linear axis it would hide everything else
-
-
-@dataclass(frozen=True)
-class Series:
-    """Values by optimizer step, in order; None where NaN or an infinity was logged.
-
-    `style` is `faint` (under its own average), `line`, or `points` that are marked one by one.
-    """
-
-    split: Literal["training", "evaluation"]
-    label: str
-    style: Style
-    steps: tuple[int, ...]
-    values: tuple[float | None, ...]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes; a `share` is read against the whole, from 0 to 1."""
-
-    label: str
-    series: tuple[Series, ...]
-    log_scale: bool = False
-    share: bool = False
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One image: its `path` in the repo, and a `caption` that holds words and numbers of ours only."""
-
-    path: str
-    title: str
-    caption: str
-    panels: tuple[Panel, ...]
-    checkpoints: tuple[int, ...] = ()
-    best: int | None = None
-
-    @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> Figure:
-        """Undo `dataclasses.asdict`, also after a way through JSON."""
-        panels = tuple(
-            Panel(**{**panel, "series": tuple(Series(**_frozen(series)) for series in panel["series"])})
-            for panel in found["panels"]
-        )
-        return cls(**{**_frozen(found), "panels": panels})
-
-
-def _frozen(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from agent.card.curves import Figure
+    from agent.card.figure import Figure
 
 _PATIENCE_S = 60.0
 _LONGEST_REASON = 300

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from agent.card.curves import Figure
+from agent.card.figure import Figure
 from agent.card.markdown import number
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Sheet
 
-    from agent.card.curves import Panel, Series
+    from agent.card.figure import Panel, Series
 
 # 3:1 or more against #ffffff and #0b0f19 (WCAG 2.2, 1.4.11), the ink of text 4:1. The hues are those of
 # Okabe and Ito, which colour-blind readers tell apart.

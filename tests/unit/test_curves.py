@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.card import curves
-from agent.card.curves import Figure, figures
+from agent.card.curves import figures
+from agent.card.figure import Figure
 
 LOSS = "assets/training-loss.png"
 OPTIMIZER, REWARDS = "assets/training-optimizer.png", "assets/training-rewards.png"

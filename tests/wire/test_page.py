@@ -152,6 +152,16 @@ def test_a_plot_that_is_not_what_was_drawn_is_caught(lie, when, pod, hub, traine
     assert not outcome.published
 
 
+@pytest.mark.usefixtures("plots")
+def test_a_dry_run_tells_of_plots_and_draws_none(pod, hub, trained):
+    pod.finalize(trained("orpo_lora"))
+    done = pod.command(trained("sft_lora"), "finalize", "--dry-run", "--json")
+    plan = json.loads(done.communicate(timeout=60)[0])["plan"]
+    ours = {f"assets/training-{topic}.png" for topic in PLOTS["sft_lora"]}
+    assert set(plan["make"]) == {"README.md", "adapter_config.json", "finalize.json"} | ours
+    assert plan["delete"] == ["assets/training-odds.png", "assets/training-rewards.png"]
+
+
 def test_a_new_model_replaces_the_plots_of_the_one_before(pod, hub, trained, plots):
     pod.finalize(trained("orpo_lora"))
     assert "assets/training-odds.png" in tree(hub)
@@ -310,6 +320,34 @@ def test_the_pod_and_the_configuration_are_told(pod, hub, trained, tmp_path):
     assert "| Hardware | 2 x NVIDIA A100 80GB PCIe |" in card(hub)
     assert "| `beta` | `0.25` |" in card(hub)
     assert "planted" not in card(hub)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "told"),
+    [
+        (
+            "https://ada:planted-secret@example.org/data/set?sig=planted-secret",
+            "https://example.org/data/set",
+        ),
+        ("/workspace/planted-folder/set.jsonl", "set.jsonl"),
+        ("org/planted-secret", "org/[hidden]"),
+    ],
+)
+def test_no_credential_in_a_name_reaches_card_or_manifest(dataset, told, pod, hub, trained):
+    pod.finalize(
+        trained("sft_full"), DATASET=dataset, RUNPOD_GPU_NAME="planted-secret", MY_TOKEN="planted-secret"
+    )
+    assert manifest(hub)["dataset"] == told
+    assert "planted" not in card(hub) + json.dumps(manifest(hub))
+
+
+def test_plots_never_take_longer_than_the_whole_may(pod, hub, trained, plots, monkeypatch, tmp_path):
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([broken(tmp_path, "import time; time.sleep(600)"), *sys.path])
+    )
+    outcome = pod.finalize(trained("sft_lora"), AGENT_STALL_S="1")
+    assert outcome.published
+    assert assets(hub) == set()
 
 
 def test_hf_jobs_and_other_placeholders_of_trl_are_gone(pod, hub, trained):
