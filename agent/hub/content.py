@@ -55,8 +55,8 @@ def deliver(
         later: how files begin that are not made yet, by path.
         known: sha256 by path, where it is known already.
         forget: drops what is remembered of earlier uploads, when storage turns out not to have it.
-        meanwhile: called when everything else is on its way: more pieces, of paths in `later`. Called again,
-            it gives the same.
+        meanwhile: called when everything else is on its way: more pieces, of paths in `later`, that belong
+            into large file storage. Called again, it gives the same.
 
     Raises:
         HubRefusedError: the repo's .gitignore would silently drop one of the files.
@@ -66,16 +66,11 @@ def deliver(
     regular = [piece for piece in pieces if modes[piece.path] == "regular"]
     large = [piece for piece in pieces if modes[piece.path] != "regular"]
     stored = [_regular(piece) for piece in regular]
-
-    def late() -> list[Piece]:
-        return [piece for piece in meanwhile() if modes[piece.path] != "regular"]
-
     sent = 0
-    if large or late():
+    if large or meanwhile():
         with meter("uploading", sum(piece.size_bytes for piece in large)) as shown:
-            uploaded, sent = _Sender(repo, large, late, known, shown=shown, forget=forget).run()
+            uploaded, sent = _Sender(repo, large, meanwhile, known, shown=shown, forget=forget).run()
             stored += uploaded
-    stored += [_regular(piece) for piece in meanwhile() if modes[piece.path] == "regular"]
     return Delivery(tuple(sorted(stored, key=lambda one: one.path)), sent)
 
 
@@ -126,7 +121,7 @@ class _Sender:
         self,
         repo: Repo,
         pieces: Sequence[Piece],
-        late: Callable[[], list[Piece]],
+        late: Callable[[], Sequence[Piece]],
         known: Mapping[str, str],
         *,
         shown: xet.Shown,
