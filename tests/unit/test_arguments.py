@@ -6,6 +6,7 @@ import enum
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 
 import pytest
@@ -84,6 +85,24 @@ def test_nothing_in_it_runs(tmp_path):
 )
 def test_a_file_that_is_not_understood_has_no_arguments(content, tmp_path):
     assert read_arguments(saved(tmp_path, content), ["seed"]) == {}
+
+
+def test_a_newer_protocol_is_not_read(tmp_path):
+    made = Arguments()
+    made.seed = 1
+    assert read_arguments(saved(tmp_path, pickle.dumps(made, protocol=2)), ["seed"]) == {"seed": 1}
+    assert read_arguments(saved(tmp_path, pickle.dumps(made, protocol=4)), ["seed"]) == {}
+
+
+def test_the_numbers_in_it_cost_no_memory(tmp_path):
+    """Fifty million is the place of a note in the memo; a list that long takes 800 MB."""
+    saved(tmp_path, b"\x80\x02}r" + struct.pack("<I", 50_000_000) + b".")
+    tracemalloc.start()
+    try:
+        assert read_arguments(tmp_path, ["seed"]) == {}
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_no_file_a_file_that_is_no_zip_or_two_pickles_have_none(tmp_path):
