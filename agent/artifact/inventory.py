@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from agent.artifact import names
 from agent.artifact.choice import choose
-from agent.artifact.files import LocalFile
-from agent.artifact.findings import Finding
-from agent.artifact.samples import choose_samples
-from agent.artifact.walk import EVERYTHING, Selection, Walk, walk
+from agent.artifact.extras import choose_extras
+from agent.artifact.placements import one_file_a_path, place
+from agent.artifact.walk import EVERYTHING, Selection
 from agent.errors import ArtifactError
 from agent.hashes import Stamp
 
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from agent.artifact.files import LocalFile
+    from agent.artifact.findings import Finding
     from agent.repo_paths import Placement
 
 
@@ -122,92 +122,22 @@ def take_stock(output_dir: Path, wanted: Wanted = ALL_OF_IT) -> Inventory:
     chosen = choose(output_dir, wanted.selection, wanted.checkpoint)
     files, left_out = chosen.walk.files, chosen.walk.left_out
     for placement in wanted.placements:
-        placed = _placed(placement, wanted.selection)
+        placed = place(placement, wanted.selection)
         files, left_out = files + placed.files, left_out + placed.left_out
-    reports, samples, remarks = _for_the_card(wanted)
-    files, left_out = files + reports + samples.files, left_out + samples.left_out
+    one_file_a_path(files)
+    extras = choose_extras(files, wanted.reports, wanted.samples, wanted.selection)
+    files, left_out = files + extras.added, left_out + extras.left_out
     files.sort(key=lambda file: file.path)
-    _one_file_a_path(files)
     return Inventory(
         chosen.root,
         tuple(files),
         tuple(left_out),
         names.kind_of([file.path for file in chosen.walk.files]),
-        (*chosen.remarks, *remarks),
+        (*chosen.remarks, *extras.remarks),
         of_run=chosen.of_run,
-        reports=tuple(reports),
-        samples=tuple(samples.files),
+        reports=tuple(extras.reports),
+        samples=tuple(extras.samples),
     )
-
-
-def _for_the_card(wanted: Wanted) -> tuple[list[LocalFile], Walk, list[Finding]]:
-    """Reports and samples; what is not there is told, and keeps no model from being published."""
-    reports: list[LocalFile] = []
-    samples, missing = Walk(), []
-    for placement in wanted.reports:
-        try:
-            reports += _report(placement, wanted.selection).files
-        except ArtifactError as error:
-            missing.append(
-                Finding(placement.dest, "no-report", f"is missing: {error.message}", "", refuses=False)
-            )
-    if wanted.samples:
-        try:
-            samples = choose_samples(wanted.samples, wanted.selection)
-        except ArtifactError as error:
-            missing.append(
-                Finding("samples/", "no-samples", f"is missing: {error.message}", "", refuses=False)
-            )
-    return reports, samples, missing
-
-
-def _report(placement: Placement, selection: Selection) -> Walk:
-    named_in = f"{placement.dest.split('/')[0].removesuffix('s').upper()}_REPORT"
-    if placement.source.is_dir():
-        raise ArtifactError(
-            f"{placement.source}, in {named_in}, is a folder.", hint="Name the JSON file in it."
-        )
-    return _placed(placement, selection, named_in)
-
-
-def _placed(placement: Placement, selection: Selection, named_in: str = "AGENT_FILES") -> Walk:
-    """The files of one entry of AGENT_FILES. A file that is named there is meant, a folder is filtered."""
-    source, dest = placement.source, placement.dest
-    if source.is_dir():
-        return walk(source, selection, under=dest)
-    try:
-        found = source.stat()
-    except OSError as error:
-        raise ArtifactError(
-            f"{source}, a source in {named_in}, cannot be read: {error.strerror}.",
-            hint="Name files and folders that exist when the training has ended.",
-        ) from error
-    named = (source.name, source.resolve().name, dest)
-    if not stat.S_ISREG(found.st_mode) or any(map(names.holds_credentials, named)):
-        raise ArtifactError(
-            f"{source}, a source in {named_in}, is no file that may be published.",
-            hint="Regular files only, and none that is made to hold credentials.",
-        )
-    return Walk([LocalFile(dest, source, Stamp.from_stat(found))])
-
-
-def _one_file_a_path(files: list[LocalFile]) -> None:
-    by_path: dict[str, LocalFile] = {}
-    for file in files:
-        other = by_path.setdefault(file.path, file)
-        if other is not file:
-            raise ArtifactError(
-                f"{other.source} and {file.source} would both stand at {file.path}.",
-                hint="Choose another destination in AGENT_FILES.",
-            )
-    for path in by_path:
-        folders = path.split("/")[:-1]
-        for depth in range(1, len(folders) + 1):
-            if "/".join(folders[:depth]) in by_path:
-                raise ArtifactError(
-                    f"{'/'.join(folders[:depth])} would be a file and the folder of {path}.",
-                    hint="Choose another destination in AGENT_FILES.",
-                )
 
 
 def _still(file: LocalFile) -> bool:

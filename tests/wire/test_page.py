@@ -281,7 +281,7 @@ def test_another_report_is_another_publication(pod, hub, trained, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "cannot be read"), ("{", None), ("[]", None), ('{"a": "b"}', None)],
+    [(None, "left out: "), ("{", None), ("[]", None), ('{"a": "b"}', None)],
 )
 def test_a_report_that_is_none_keeps_no_model_back(content, said, pod, hub, trained, tmp_path):
     report = tmp_path / "eval.json"
@@ -310,6 +310,43 @@ def test_samples_become_a_gallery(pod, hub, trained, tmp_path):
     assert "The future." in card(hub)
     assert card(hub).count("<!-- training-agent:end -->") == 1
     assert pod.finalize(trained("sft_full", "again"), SAMPLES_DIR=str(samples)).commit == outcome.commit
+
+
+def test_samples_and_reports_inside_the_output_folder_are_published_once(pod, hub, trained):
+    folder = trained("sft_full")
+    for name, content in (("samples/a.txt", "The future."), ("evaluation/e.json", '{"accuracy": 0.5}')):
+        (folder / name).parent.mkdir()
+        (folder / name).write_text(content)
+    outcome = pod.finalize(
+        folder, SAMPLES_DIR=str(folder / "samples"), EVALUATION_REPORT=str(folder / "evaluation" / "e.json")
+    )
+    assert outcome.warnings == [one for one in outcome.warnings if "left out" not in one]
+    assert "The future." in card(hub)
+    assert "### Evaluation" in card(hub)
+    assert [one["path"] for one in manifest(hub)["files"]].count("samples/a.txt") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("taken.json", "would both stand at evaluation/taken.json"),
+        ("folder", "it is a folder"),
+        ("back\\slash.json", "control character or a backslash"),
+        (".env", "no file that may be published"),
+    ],
+)
+def test_a_report_that_fits_nowhere_keeps_no_model_back(name, said, pod, hub, trained, tmp_path):
+    folder = trained("sft_full")
+    (folder / "evaluation").mkdir()
+    (folder / "evaluation" / "taken.json").write_text('{"theirs": 1}')
+    (tmp_path / "folder").mkdir()
+    if name != "folder":
+        (tmp_path / name).write_text('{"accuracy": 0.5}')
+    outcome = pod.finalize(folder, EVALUATION_REPORT=str(tmp_path / name))
+    assert outcome.published
+    assert any(said in warning for warning in outcome.warnings)
+    assert hub.read("ada/model", "evaluation/taken.json") == b'{"theirs": 1}'
+    assert "### Evaluation" not in card(hub)
 
 
 def test_a_token_in_a_report_or_a_sample_is_refused(pod, hub, trained, tmp_path):
