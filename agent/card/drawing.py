@@ -87,9 +87,8 @@ class Drawing:
 
     def _start(self) -> None:
         self._folder = folder = Path(tempfile.mkdtemp(prefix="training-agent-plots-"))
-        asked = (
-            folder / "figures.json"
-        )  # files, because nobody reads or writes a pipe while the model travels
+        # Files, because nobody reads or writes a pipe while the model travels.
+        asked = folder / "figures.json"
         asked.write_text(json.dumps([dataclasses.asdict(figure) for figure in self._figures]))
         with asked.open("rb") as stdin, (folder / "stderr").open("wb") as stderr:
             self._process = subprocess.Popen(  # noqa: S603 - a module of ours
