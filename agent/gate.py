@@ -18,6 +18,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.metric_names import lower_is_better
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -34,7 +36,6 @@ _METRIC = r"[A-Za-z_][\w/@.-]*"
 _COMPARISON = re.compile(rf"({_METRIC})\s*(<=|>=|==|!=|<|>)\s*([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)")
 _IMPROVES = re.compile(rf"improves:({_METRIC})")
 _REF = re.compile(r"(branch|tag):(\S+)")
-_LOWER_IS_BETTER = re.compile(r"loss|error|perplexity|(^|_)wer($|_)", re.IGNORECASE)
 _FOLDERS = {"branch": "refs/heads/", "tag": "refs/tags/"}
 
 
@@ -107,7 +108,7 @@ def _no_better(metric: str, value: float, earlier: Mapping[str, object] | None) 
     before = (earlier or {}).get(metric)
     if not isinstance(before, int | float) or not math.isfinite(before):
         return None  # nothing to compare with
-    better = value < before if _LOWER_IS_BETTER.search(metric) else value > before
+    better = value < before if lower_is_better(metric) else value > before
     return None if better else f"{metric} does not improve: {value:g} after {before:g}"
 
 

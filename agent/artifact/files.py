@@ -36,6 +36,14 @@ class LocalFile:
         return self.stamp.size_bytes
 
 
+def why_no_folder(path: Path) -> str | None:
+    """Why nothing can be listed there, as it goes on after the path; None if it is a folder."""
+    try:
+        return None if path.is_dir() else "is not a folder" if path.exists() else "does not exist"
+    except OSError as error:
+        return f"cannot be entered: {error.strerror}"
+
+
 def open_regular(source: Path) -> io.BufferedReader:
     """Open a regular file for reading; a FIFO that took its place since does not block.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from agent.artifact import names
 from agent.artifact.choice import choose
 from agent.artifact.extras import choose_extras
+from agent.artifact.files import why_no_folder
 from agent.artifact.placements import one_file_a_path, place
 from agent.artifact.walk import EVERYTHING, Selection
 from agent.errors import ArtifactError
@@ -110,10 +111,7 @@ def take_stock(output_dir: Path, wanted: Wanted = ALL_OF_IT) -> Inventory:
         ArtifactError: the folder is missing, unreadable, or holds no weights to publish; a source of
             AGENT_FILES is missing, or two files would stand at one path.
     """
-    try:
-        what = None if output_dir.is_dir() else "is not a folder" if output_dir.exists() else "does not exist"
-    except OSError as error:
-        what = f"cannot be entered: {error.strerror}"
+    what = why_no_folder(output_dir)
     if what:
         raise ArtifactError(
             f"The output folder {output_dir} {what}.",

@@ -6,6 +6,7 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from agent.artifact.files import why_no_folder
 from agent.artifact.walk import Selection, Walk, walk
 from agent.errors import ArtifactError
 
@@ -53,10 +54,7 @@ def is_image(path: str) -> bool:
 
 
 def _must_be_folder(folder: Path) -> None:
-    try:
-        what = None if folder.is_dir() else "is not a folder" if folder.exists() else "does not exist"
-    except OSError as error:
-        what = f"cannot be entered: {error.strerror}"
+    what = why_no_folder(folder)
     if what:
         raise ArtifactError(
             f"The samples folder {folder} {what}.",

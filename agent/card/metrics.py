@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.card.markdown import code, number, table
+from agent.metric_names import lower_is_better
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from agent.card.facts import Training
 
 _MOST = 32
-_LOWER_IS_BETTER = re.compile(r"loss|error|perplexity|(^|_)wer($|_)", re.IGNORECASE)
+# Of the others nobody can say: logits and rewards only mean something beside each other.
 _HIGHER_IS_BETTER = re.compile(r"accurac|margins|f1|bleu|rouge|exact_match|log_odds_ratio$", re.IGNORECASE)
 # Of the whole training, not of its end; and what is told elsewhere on the card.
 _ELSEWHERE = {
@@ -62,7 +63,7 @@ def _course(history: Iterable[Mapping[str, Any]], name: str, last: float) -> _Co
     if not values:
         return _Course(last, last, None, None)
     best: tuple[float | None, float | None] = (None, None)
-    if _LOWER_IS_BETTER.search(name):
+    if lower_is_better(name):
         best = min(values, key=lambda one: one[0])
     elif _HIGHER_IS_BETTER.search(name):
         best = max(values, key=lambda one: one[0])
