@@ -86,6 +86,12 @@ def test_what_would_not_be_published_is_said(tmp_path):
     assert "Ab1Cd2" not in Path(answer["html"]).read_text()
 
 
+def test_what_is_missing_from_the_page_is_said(tmp_path):
+    code, out, err = card(tmp_path, str(FIXTURES / "base"), draws=False, EVALUATION_REPORT="/nowhere.json")
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert "/nowhere.json, a source in EVALUATION_REPORT, cannot be read" in err
+
+
 def test_without_a_model_there_is_no_page(tmp_path):
     code, out, err = card(tmp_path, str(tmp_path / "nowhere"), draws=False)
     assert (code, out) == (11, "")
