@@ -7,7 +7,7 @@ import random
 import pytest
 
 PLOTS = {f"assets/training-{topic}.png" for topic in ("loss", "optimizer", "rewards", "odds")}
-SHARES = 4
+SHARES = 8
 
 
 def drawing(stage):
