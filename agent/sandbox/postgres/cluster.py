@@ -43,7 +43,8 @@ _SETTINGS = {
 
 # The watcher comes first. It reads a pipe that only the parent holds open: a line says that the parent closes
 # the server itself, an end without a line that the parent died, however it died. Its target is the server's
-# process group, which an initdb under way belongs to as well; it outlives its own signal to clean up.
+# process group, which an initdb under way belongs to as well; it outlives its own signal to clean up. That
+# takes a second, because an initdb that has just begun makes its folder before it heeds the signal.
 # PR_SET_PDEATHSIG would be shorter, but fires when the thread that started the server ends.
 _SCRIPT = """
 folder=$1 bin=$2; shift 2
@@ -52,7 +53,11 @@ exec 3<&0 </dev/null
     trap '' HUP INT QUIT TERM
     read -r _ <&3 && exit
     kill -s QUIT -- -$$
-    n=0; until rm -rf "$folder" || [ $((n += 1)) -gt 200 ]; do sleep 0.05; done
+    n=0 gone=0
+    until [ $gone -ge 20 ] || [ $((n += 1)) -gt 200 ]; do
+        if rm -rf "$folder"; then gone=$((gone + 1)); else gone=0; fi
+        sleep 0.05
+    done
 ) & )
 exec 3<&-
 trap 'exit 1' INT QUIT  # which waits for initdb to end
