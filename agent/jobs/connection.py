@@ -35,6 +35,7 @@ class Connection:
 
     def __init__(self, database: JobDatabase) -> None:
         import httpx
+
         from supabase import ClientOptions, create_client
 
         self._http = httpx.Client(

@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from agent import migrations
 from agent.sandbox.postgres import Cluster, sql
 from agent.sandbox.rest import Rest
 
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
-HARDENED = ("roles", "jobs_table", "weak_policies", "secure_jobs")
-LEGACY = HARDENED[:-1]
+AS_SHIPPED = ("roles", "jobs_table", "weak_policies")
 TABLE = "local_training_jobs"
 ACTIVE = ("pending", "queued", "running", "paused", "uploading")
 
@@ -34,13 +34,14 @@ class JobsApp:
 
     Args:
         cluster: the PostgreSQL server to make its database in.
-        hardened: rows open with their own token only; otherwise the table as apps without it ship it.
+        hardened: with all migrations; otherwise the table as apps without them ship it.
     """
 
     def __init__(self, cluster: Cluster, *, hardened: bool = True) -> None:
         self._cluster = cluster
-        scripts = HARDENED if hardened else LEGACY
-        self._template = cluster.template(f"jobs_{len(scripts)}", *(sql(name) for name in scripts))
+        steps = [step.sql for step in migrations.load()] if hardened else []
+        scripts = [sql(name) for name in AS_SHIPPED] + steps
+        self._template = cluster.template("hardened_jobs" if hardened else "jobs", *scripts)
 
     def __enter__(self) -> Self:
         self.database = self._cluster.create_database(self._template)

@@ -22,7 +22,7 @@ def quiet(app, job):
 
 
 def wrong_token(app, job):
-    app.sql("update local_training_jobs set job_token_hash = null")
+    app.sql("update local_training_jobs set job_token = repeat('x', 43)")
     return {}
 
 

@@ -161,7 +161,7 @@ def test_a_row_completed_by_somebody_else_receives_the_address_once(place, store
     seen = place.look()
     assert seen["model_url"] == URL
     changed = {name for name in seen if seen[name] != before.get(name)}
-    assert changed - {"updated_at", "heartbeat_at"} == {"model_url"}
+    assert changed - {"updated_at", "heartbeat_at", "metadata"} == {"model_url"}
     with pytest.raises(JobRefusedError, match="already completed with"):
         place.open().complete(model_url=OTHER_URL, note=None)
     assert place.look()["model_url"] == URL

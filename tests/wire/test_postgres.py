@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from agent import migrations
 from agent.sandbox.postgres import Cluster, PostgresError, sql
 from agent.sandbox.postgres import binaries as programs
 from agent.sandbox.postgres import cluster as cluster_module
@@ -21,10 +22,9 @@ from agent.sandbox.postgres import cluster as cluster_module
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 15.0
 AS_SHIPPED = (sql("roles"), sql("jobs_table"), sql("weak_policies"))
-JOB = "insert into auth.users (id) values (gen_random_uuid()); insert into public.local_training_jobs"
-JOB += (
-    " (user_id, model_name, status, job_token) select id, 'tiny', 'running', repeat('t', 40) from auth.users"
-)
+JOB = "reset role; insert into auth.users (id) values (gen_random_uuid()); set role project_owner;"
+JOB += " insert into public.local_training_jobs (user_id, model_name, status, job_token)"
+JOB += " select id, 'tiny', 'running', repeat('t', 40) from auth.users"
 TOKEN_HEADER = '{"x-job-token": "' + "t" * 40 + '"}'
 
 
@@ -113,9 +113,8 @@ def test_nobody_else_enters_its_folder_and_it_does_not_run_as_root(cluster):
 
 def test_the_policies_as_shipped_show_the_public_every_token_and_the_hardened_ones_none(cluster):
     shipped = cluster.create_database(cluster.template("shipped", *AS_SHIPPED, JOB))
-    hardened = cluster.create_database(
-        cluster.template("hardened", *AS_SHIPPED, JOB, sql("secure_jobs"), sql("secure_jobs"))
-    )
+    steps = [step.sql for step in migrations.load()]
+    hardened = cluster.create_database(cluster.template("hardened", *AS_SHIPPED, JOB, *steps))
     anybody = "set role anon; select job_token from public.local_training_jobs"
     assert ask(cluster, shipped, anybody, user="authenticator") == [("t" * 40,)]
     with pytest.raises(errors.InsufficientPrivilege):

@@ -8,11 +8,11 @@ from dataclasses import replace
 import httpx
 import pytest
 from postgrest.exceptions import APIError
-from supabase import ClientOptions, create_client
 
 from agent.sandbox.jobs_app import JobsApp
 from agent.sandbox.loopback import Fault
 from agent.sandbox.rest import misfortunes
+from supabase import ClientOptions, create_client
 
 TABLE = "local_training_jobs"
 SHOWN = "id,status"

@@ -18,7 +18,17 @@ $$ select nullif(auth.jwt()->>'sub','')::uuid $$;
 grant usage on schema auth to anon, authenticated, service_role;
 grant execute on all functions in schema auth to anon, authenticated, service_role;
 grant usage on schema public to anon, authenticated, service_role;
+-- Who owns a hosted project's objects and runs its migrations: no superuser, but past row level security.
+do $$ begin create role project_owner login bypassrls createrole; exception when duplicate_object then null; end $$;
+grant anon, authenticated, service_role to project_owner;
+grant all on schema public to project_owner;
+grant usage on schema auth to project_owner;
+grant select, references on auth.users to project_owner;
+do $$ begin execute format('grant create on database %I to project_owner', current_database()); end $$;
 -- what hosted Supabase does (classic projects): everything in public is granted to the API roles
-alter default privileges in schema public grant all on tables    to anon, authenticated, service_role;
-alter default privileges in schema public grant all on functions to anon, authenticated, service_role;
-alter default privileges in schema public grant all on sequences to anon, authenticated, service_role;
+alter default privileges for role project_owner in schema public grant all on tables to anon, authenticated, service_role;
+alter default privileges for role project_owner in schema public grant all on functions to anon, authenticated, service_role;
+alter default privileges for role project_owner in schema public grant all on sequences to anon, authenticated, service_role;
+create publication supabase_realtime;
+alter publication supabase_realtime owner to project_owner;
+set role project_owner;  -- for what follows in this session

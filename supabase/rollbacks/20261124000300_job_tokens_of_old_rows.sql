@@ -1,0 +1,1 @@
+-- Nothing to take back: a hash beside its token does no harm.

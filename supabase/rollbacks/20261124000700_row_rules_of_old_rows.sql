@@ -1,0 +1,1 @@
+-- Nothing to take back: the rules go with row_rules.

@@ -1,0 +1,17 @@
+-- No more events; those that were written are kept where no API reaches them.
+
+begin;
+
+select private.lock_in_turns('public.local_training_jobs');
+drop trigger if exists audit_training_job on public.local_training_jobs;
+drop function if exists private.audit_training_job();
+
+do $$
+begin
+  if to_regclass('public.model_upload_events') is not null then
+    alter table public.model_upload_events set schema private;
+    alter table private.model_upload_events rename to rolled_back_model_upload_events;
+  end if;
+end $$;
+
+commit;
