@@ -1,28 +1,28 @@
-"""The door: commands, the one error boundary, exit codes."""
+"""The door: commands and exit codes; the only place that ends the process."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
-import traceback
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from agent import __version__
-from agent.errors import EXIT_BUG, AgentError, Interrupted
+from agent import __version__, boundary
+from agent.boundary import PROGRAM, A
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
+
+    from rich.console import Console
 
     from agent.config import Config
+    from agent.migrations import Migration
     from agent.outcome import Outcome
 
-PROGRAM = "training-agent"
 PIPED_WIDTH = 160  # of tables that no terminal shows
 
 
@@ -90,7 +90,9 @@ def finalize(
 
         run(config, outcome, Patience(config.stall_s, config.deadline_s), dry_run=dry_run)
 
-    _run(story, flags, Outcome(), as_json=as_json, show=show_plan if dry_run else show_outcome)
+    sys.exit(
+        boundary.run(story, flags, Outcome(), as_json=as_json, show=show_plan if dry_run else show_outcome)
+    )
 
 
 @cli.command()
@@ -104,16 +106,11 @@ def check(*, folder: str | None, as_json: bool) -> None:
     \b
     Exit codes: 0 may be published · 10 config · 11 artifact: may not be published, and why
     """  # noqa: D301 - click's own mark for a paragraph kept as it is
+    from agent.check_view import show
     from agent.checking import Checked, check_folder
 
-    def show(checked: Checked) -> None:
-        from rich.console import Console
-
-        from agent.check_view import show as print_tables
-
-        print_tables(checked, Console(width=None if sys.stdout.isatty() else PIPED_WIDTH))
-
-    _run(check_folder, {"OUTPUT_DIR": folder}, Checked(), as_json=as_json, show=show)
+    flags = {"OUTPUT_DIR": folder}
+    sys.exit(boundary.run(check_folder, flags, Checked(), as_json=as_json, show=_on_console(show)))
 
 
 @cli.command()
@@ -140,7 +137,101 @@ def card(*, folder: str | None, open_it: bool, as_json: bool) -> None:
         if open_it and click.launch(str(preview.html)) != 0:
             click.echo("no browser could be opened", err=True)
 
-    _run(render, {"OUTPUT_DIR": folder}, Preview(), as_json=as_json, show=show)
+    sys.exit(boundary.run(render, {"OUTPUT_DIR": folder}, Preview(), as_json=as_json, show=show))
+
+
+@cli.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--rollback", is_flag=True, help="Print the way back instead, newest first.")
+@click.option(
+    "--check", "asked", is_flag=True, help="Ask the job database which are missing; change nothing."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout; logs go to stderr.")
+def migrations(*, names: tuple[str, ...], rollback: bool, asked: bool, as_json: bool) -> None:
+    """List the SQL that the job database needs, print it, or say what is missing.
+
+    NAME is a migration, a part of its name, or `all`. What is printed runs in psql and, one file after the
+    other, in Supabase's SQL editor.
+
+    \b
+    training-agent migrations all | psql "$DATABASE_URL" -v ON_ERROR_STOP=1
+    Exit codes of --check: 0 all are in force · 10 config · 15 some are missing, or the row cannot be seen
+    76 job-unreachable
+    """  # noqa: D301 - click's own mark for a paragraph kept as it is
+    from agent.migrations import load
+
+    if asked:
+        if names or rollback:
+            raise click.UsageError("--check looks at all migrations; leave out NAME and --rollback.")
+        from agent.schema_check import SchemaCheck, check_database
+        from agent.schema_view import show_check
+
+        answer = SchemaCheck()
+        sys.exit(boundary.run(check_database, {}, answer, as_json=as_json, show=_on_console(show_check)))
+    chosen = load() if not names else _named(names, load())
+    if rollback:
+        chosen.reverse()
+    if as_json:
+        click.echo(json.dumps({"migrations": [asdict(step) for step in chosen]}))
+    elif names:
+        click.echo("\n".join(step.rollback if rollback else step.sql for step in chosen), nl=False)
+    else:
+        from agent.schema_view import show_list
+
+        show_list(chosen, _console())
+
+
+def _named(names: tuple[str, ...], steps: list[Migration]) -> list[Migration]:
+    """The migrations meant, in their own order."""
+    meant: set[str] = set()
+    for name in names:
+        exact = {
+            step.version for step in steps if name in {step.version, step.name, step.name.partition("_")[2]}
+        }
+        found = exact or {step.version for step in steps if name == "all" or name in step.name}
+        if not found:
+            known = ", ".join(step.name for step in steps)
+            raise click.UsageError(f"There is no migration {name!r}. There are: {known}")
+        meant |= found
+    return [step for step in steps if step.version in meant]
+
+
+@cli.command()
+@click.option(
+    "--last", metavar="N", type=click.IntRange(min=1), default=100, show_default=True, help="How many events."
+)
+@click.option("--local", is_flag=True, help="From this volume, also if there is a job database.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout; logs go to stderr.")
+def history(*, last: int, local: bool, as_json: bool) -> None:
+    """Show what was done for JOB_ID, oldest first: from the job database, else from this volume.
+
+    Without JOB_ID: what was done for every job on this volume.
+
+    \b
+    Exit codes: 0 shown, or nothing is known · 10 config
+    """  # noqa: D301 - click's own mark for a paragraph kept as it is
+    from agent.history import History, recall
+    from agent.history_view import show as print_table
+
+    sys.exit(
+        boundary.run(
+            recall,
+            {},
+            History(last, local),
+            as_json=as_json,
+            show=_on_console(print_table),
+        )
+    )
+
+
+def _on_console(show: Callable[[A, Console], None]) -> Callable[[A], None]:
+    return lambda answer: show(answer, _console())
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
 @cli.command()
@@ -167,120 +258,3 @@ def demo(*, output_dir: Path | None, as_json: bool) -> None:
     except KeyboardInterrupt:
         click.echo("stopped; nothing is left running", err=True)
         sys.exit(128 + signal.SIGINT)
-
-
-class _Answer(Protocol):
-    """What a command has to say in the end."""
-
-    error: dict[str, str] | None
-
-    def failed(self, error: BaseException, *, code: str, message: str, hint: str) -> None: ...
-
-    def as_json(self) -> dict[str, Any]: ...
-
-
-_A = TypeVar("_A", bound=_Answer)
-
-
-def _run(
-    story: Callable[[Config, _A], None],
-    flags: dict[str, Any],
-    outcome: _A,
-    *,
-    as_json: bool,
-    show: Callable[[_A], None],
-) -> NoReturn:
-    """The error boundary: whatever happens inside becomes a sentence, a JSON object and an exit code."""
-    from agent import config as configuration
-    from agent import log
-
-    exit_code = 0
-    answers = _keep_stdout()
-    style = configuration.asked_log_format() or ("console" if sys.stderr.isatty() else "json")
-    log.configure(style=style, level="info")
-    state_dir = None
-    try:
-        _on_signals(_interrupt)
-        config = configuration.load(flags=flags)
-        state_dir = config.state_dir
-        style = config.log_format or style
-        log.configure(style=style, level=config.log_level)
-        from agent.hub.environment import prepare
-
-        for warning in [*config.warnings, *prepare(os.environ, config.state_dir)]:
-            log.get_logger().warning(warning)
-        story(config, outcome)
-    except AgentError as error:
-        exit_code = error.exit_code
-        outcome.failed(error, code=error.code, message=error.message, hint=error.hint)
-    except Interrupted as error:
-        exit_code = error.exit_code
-        outcome.failed(error, code=error.code, message=str(error), hint="Run the same command to continue.")
-    except Exception as error:  # noqa: BLE001 - the boundary: a bug of ours must not look like anything else
-        exit_code = EXIT_BUG
-        where = _report_bug(state_dir)
-        outcome.failed(
-            error,
-            code="bug",
-            message=f"This is a bug in the agent: {type(error).__name__}: {error}",
-            hint=f"Please report it with {where}; the model in the output folder was not touched.",
-        )
-    _on_signals(signal.SIG_IGN)  # only the answer is left to give, and a signal must not cut it in half
-    os.dup2(answers, sys.stdout.fileno())
-    if as_json:
-        click.echo(log.redact(json.dumps(outcome.as_json())))
-    else:
-        show(outcome)
-    if outcome.error:
-        _last_words(outcome.error, exit_code, style)
-    sys.exit(exit_code)
-
-
-def _keep_stdout() -> int:
-    """Let whatever a library prints go to stderr, and return where the answer goes.
-
-    hf_xet, for one, falls back to logging on stdout from Rust.
-    """
-    sys.stdout.flush()
-    answers = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return answers
-
-
-def _on_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, handler)
-
-
-def _interrupt(signum: int, _frame: FrameType | None) -> None:
-    """Stop at the next chance; a second signal stops at once."""
-    signal.signal(signum, signal.SIG_DFL)
-    raise Interrupted(signum)
-
-
-def _last_words(error: dict[str, str], exit_code: int, style: str) -> None:
-    """End a failure with its code, the hint and the command to run next."""
-    from agent import log
-
-    rerun = " ".join([PROGRAM, *sys.argv[1:]])
-    if style == "json":
-        log.get_logger().error(
-            error["message"], code=error["code"], exit_code=exit_code, hint=error["hint"], next=rerun
-        )
-        return
-    words = f"error: {error['message']}\n {error['code']} (exit {exit_code}): {error['hint']}\n next: {rerun}"
-    click.echo(log.redact(words), err=True)
-
-
-def _report_bug(state_dir: Path | None) -> str:
-    from agent import log
-
-    trace = log.redact(traceback.format_exc())
-    try:
-        folder = state_dir or Path.cwd()
-        folder.mkdir(parents=True, exist_ok=True)
-        report = folder / "bug-report.txt"
-        report.write_text(trace, encoding="utf-8")
-    except OSError:
-        return f"this trace:\n{trace}"
-    return str(report)

@@ -57,7 +57,11 @@ def finalize(config: Config, outcome: Outcome, patience: Patience, *, dry_run: b
         except Exception as error:
             if not dry_run:
                 story.settle(error)
+                story.job.report()
             raise
+        else:
+            if not dry_run:
+                story.job.report()
         finally:
             story.job.close()
 
@@ -80,7 +84,7 @@ class Finalize:
         if not dry_run:
             self.journal.note("started", output_dir=str(self.config.output_dir))
             self.job.deliver()
-        with self.outcome.step("artifact"):
+        with self.outcome.step("artifact"), nullcontext() if dry_run else self.job.working():
             self.take_stock()
         with self.outcome.step("row"):
             self.job.look()

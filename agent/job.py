@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, Interrupted, JobRefusedError, JobUnreachableError
 from agent.jobs import PUBLISH, RUNNING, Heartbeat, JobStore, LocalStore, Row, clean_message, refusal
+from agent.journal import seal
 from agent.log import get_logger
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from agent.retry import Patience
 
 _LAST_WORDS_S = 1.2  # of the two seconds a signal leaves
+_MOST_EVENTS = 500  # in one request
 
 
 class Job:
@@ -35,6 +37,7 @@ class Job:
         self._config, self._outcome, self._patience, self._journal = config, outcome, patience, journal
         self._store: JobStore | None = self._open(config.job_id) if config.job_id else None
         self._row: Row | None = None
+        self._refused = self._silent = False
         self._heartbeat = Heartbeat(None)
         outcome.job_id = str(config.job_id) if config.job_id else None
 
@@ -54,7 +57,7 @@ class Job:
             self._journal.note("record_rejected", because=error.message)
         else:
             get_logger().info("told the job row what happened before", status=row.status)
-            self._journal.note("recorded", status=row.status)
+            self._note_recorded(letter, row)
         self._journal.post(None)
 
     def look(self) -> None:
@@ -94,10 +97,16 @@ class Job:
             self._try(lambda: store.start(begun_by.isoformat(timespec="milliseconds")))
 
     def working(self) -> Heartbeat:
-        """A context that keeps a running row warm."""
-        beats = self._store if self._row and self._row.status == RUNNING else None
-        self._heartbeat = Heartbeat(beats)
+        """A context that keeps the row warm, also one that could not be reached before."""
+        warm = self._store and (self._row is None or self._row.status == RUNNING) and not self._refused
+        self._heartbeat = Heartbeat(self._beat if warm else None)
         return self._heartbeat
+
+    def _beat(self) -> Row:
+        assert self._store
+        row = self._store.beat()
+        self.report()
+        return row
 
     def check(self) -> None:
         """Notice what the heartbeat saw.
@@ -155,7 +164,19 @@ class Job:
         try:
             self._outcome.job_status = self._send(self._store, letter).status
         except AgentError as second:
+            self._silent = isinstance(second, JobUnreachableError)
             get_logger().error("the failure could not be recorded in the job row", because=second.message)
+
+    def report(self) -> None:
+        """Tell the job database's audit trail what happened; asked once, the next beat is the retry."""
+        entries = self._journal.untold[:_MOST_EVENTS]
+        if self._store is None or self._silent or not entries:
+            return
+        try:
+            if self._store.report(entries):
+                self._journal.told(entries)
+        except AgentError as error:
+            get_logger().warning("the audit trail of the job database was not told", because=error.message)
 
     def close(self) -> None:
         """Let go of the store."""
@@ -172,9 +193,12 @@ class Job:
             self._journal.note("record_rejected", because=error.message)
             self._journal.post(None)
             raise
-        self._journal.note("recorded", status=row.status)
+        self._note_recorded(letter, row)
         self._journal.post(None)
         return row
+
+    def _note_recorded(self, letter: dict[str, Any], row: Row) -> None:
+        self._journal.note("recorded", once=seal(letter)[:16], status=row.status, model_url=row.model_url)
 
     @staticmethod
     def _tell(store: JobStore, letter: dict[str, Any]) -> Row:
@@ -187,6 +211,7 @@ class Job:
         try:
             row = ask()
         except (JobRefusedError, JobUnreachableError) as error:
+            self._refused, self._silent = isinstance(error, JobRefusedError), True
             self._patience.progress()  # the silence of this server is not the Hub's
             get_logger().warning(
                 "the job row is out of reach; the model is published first",
@@ -197,7 +222,7 @@ class Job:
         self._note(row)
 
     def _note(self, row: Row) -> None:
-        self._row = row
+        self._row, self._silent = row, False
         self._outcome.job_id, self._outcome.job_status = row.id, row.status
         if row.forbids_publishing:
             raise refusal(row, None)

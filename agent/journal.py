@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
+import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from agent.durable import append_durably, read_document, write_durably
+from agent.durable import append_durably, read_document, read_trail, write_durably
 from agent.log import get_logger, redact
 from agent.parse import parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
     from agent.retry import Patience
 
 VERSION = 1
+TRAIL = "audit.jsonl"
 _ASK_EVERY_S = 1.0
 
 
@@ -47,33 +50,72 @@ class Journal:
         if self._document.get("version") != VERSION:
             self._document = {}
         self._writable = True
+        self._run, self._numbers = os.urandom(4).hex(), itertools.count(1)
+        trail = read_trail(folder / TRAIL)
+        told = self._document.get("told_events")
+        self._untold = trail[told:] if isinstance(told, int) and 0 <= told <= len(trail) else trail
+        self._events, self._keys = len(trail), {entry.get("key") for entry in trail}
+        self._guard = threading.RLock()  # a heartbeat passes on what the main thread notes
 
     @property
     def outbox(self) -> dict[str, Any] | None:
         """What the row was to be told and perhaps was not; None when all was delivered, or it is damaged."""
         found = self._document.get("outbox")
-        if not isinstance(found, dict) or found.get("seal") != _seal(found.get("letter")):
+        if not isinstance(found, dict) or found.get("seal") != seal(found.get("letter")):
             return None
         letter: dict[str, Any] = found["letter"]
         return letter
 
     def post(self, letter: dict[str, Any] | None) -> None:
         """Put what the row is to be told into the outbox before it is sent; None when it has arrived."""
-        self.keep(outbox={"letter": letter, "seal": _seal(letter)} if letter else None)
+        self.keep(outbox={"letter": letter, "seal": seal(letter)} if letter else None)
 
     def keep(self, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON holds
         """Write facts into the document; None takes one out."""
-        document = {**self._document, **facts, "version": VERSION}
-        document = {name: value for name, value in document.items() if value is not None}
-        if document == self._document:
-            return
-        self._document = document
-        self._write(lambda: write_durably(self.folder / "journal.json", _without_secrets(document)))
+        with self._guard:
+            document = {**self._document, **facts, "version": VERSION}
+            document = {name: value for name, value in document.items() if value is not None}
+            if document == self._document:
+                return
+            self._document = document
+            self._write(lambda: write_durably(self.folder / "journal.json", _without_secrets(document)))
 
-    def note(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON holds
-        """Add a line to the audit trail."""
-        entry = {"time": self._now(), "pid": os.getpid(), "event": event, **facts}
-        self._write(lambda: append_durably(self.folder / "audit.jsonl", _without_secrets(entry)))
+    def note(self, event: str, *, once: str | None = None, **facts: Any) -> None:  # noqa: ANN401 - JSON
+        """Add an event to the audit trail.
+
+        Args:
+            event: what happened.
+            once: what it happened to, if that can happen to it only once: a rerun does not tell it again.
+            facts: what else is known of it.
+        """
+        key = f"{event}:{once}" if once else f"{self._run}:{next(self._numbers)}:{event}"
+        if key in self._keys:
+            return
+        said = {"time": self._now(), "pid": os.getpid(), "key": key, "event": event, **facts}
+        try:
+            entry = _without_secrets(said)
+        except ValueError as error:
+            get_logger().warning("the audit trail cannot hold this", event_noted=event, because=str(error))
+            return
+        with self._guard:
+            self._keys.add(key)
+            self._events += 1
+            self._untold.append(entry)
+            self._write(lambda: append_durably(self.folder / TRAIL, entry))
+
+    @property
+    def untold(self) -> list[dict[str, Any]]:
+        """The events that the job database was not told yet, those of earlier runs first."""
+        with self._guard:
+            return list(self._untold)
+
+    def told(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Take these entries of `untold` for told; they have keys, so telling one again does no harm."""
+        keys = {entry.get("key") for entry in entries}
+        with self._guard:
+            self._untold = [entry for entry in self._untold if entry.get("key") not in keys]
+            if not self._untold:
+                self.keep(told_events=self._events)
 
     def _write(self, write: Callable[[], None]) -> None:
         if not self._writable:
@@ -85,7 +127,7 @@ class Journal:
             get_logger().warning("the journal cannot be written; going on without", because=str(error))
 
 
-def _seal(letter: object) -> str:
+def seal(letter: object) -> str:
     """A checksum: what is told to the row must be what was meant, to the last bit."""
     return hashlib.sha256(json.dumps(letter, sort_keys=True).encode()).hexdigest()
 

@@ -127,7 +127,10 @@ class Publisher:
 
     def ensure_repo(self) -> None:
         """5. Repo: it exists, as visible as asked. If we die here, an empty repo is found again."""
+        existed = self.state.exists
         self.state = self.repo.ensure(self.state, private=self.config.private)
+        if not existed:
+            self.journal.note("repo_created", repo_id=self.repo.repo_id)
         self.head = self.state.commits[0]
         self.tree = self.repo.tree(self.head.oid)
 
@@ -156,7 +159,7 @@ class Publisher:
         self.sent = [one for one in delivery.stored if one.path not in plots.beginnings]
         self.draft.remember(self.sent, self.memory)
         self._identify({one.path: one.sha256 for one in self.sent} | self.draft.raw_sha256s)
-        self.journal.note("content_uploaded", bytes=delivery.sent_bytes)
+        self.journal.note("content_uploaded", bytes=delivery.sent_bytes, files=len(delivery.stored))
 
     def prepare(self) -> None:
         """Make the page of the model, all but its ids and plots, so that nothing is left to be asked later.
@@ -183,7 +186,6 @@ class Publisher:
                     "the Hub refuses the README's metadata; publishing it without", because=error.message
                 )
                 self.commit_oid = self._replace(replace(self.page, plain=True))
-        self.journal.note("committed", commit=self.commit_oid, repo_id=self.repo.repo_id)
 
     def _replace(self, page: Page) -> str:
         from agent.hub.commit import replace_model
@@ -210,6 +212,8 @@ class Publisher:
         assert self.identity
         assert self.commit_oid
         self.outcome.commit, self.outcome.job_id = self.commit_oid, str(self.identity.job_id)
+        facts = {"commit": self.commit_oid, "repo_id": self.repo.repo_id}
+        self.journal.note("committed", once=self.commit_oid, **facts)
         tree = self.repo.tree(self.commit_oid)
         missing = sorted(set(self.config.expect) - tree.keys())
         if missing:
@@ -243,7 +247,7 @@ class Publisher:
         self.proven = sorted(one.path for one in [*sent, *self.made])
         self.outcome.files = len(self.proven)
         self.outcome.size_bytes = sum(one.size_bytes for one in [*sent, *self.made])
-        self.journal.note("verified", commit=self.commit_oid, files=self.outcome.files)
+        self.journal.note("verified", once=self.commit_oid, files=self.outcome.files, **facts)
         get_logger().info("proven", commit=self.commit_oid, files=self.outcome.files)
 
     def tag(self) -> None:

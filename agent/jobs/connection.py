@@ -31,7 +31,7 @@ _SHOWS_A_ROW = "Failing row contains"
 
 
 class Connection:
-    """One table of one Supabase project; usable from several threads."""
+    """A Supabase project as one job's pod sees it; usable from several threads."""
 
     def __init__(self, database: JobDatabase) -> None:
         import httpx
@@ -86,9 +86,48 @@ class Connection:
             return data
         raise self._nonsense(data)
 
+    def add(self, table: str, rows: Sequence[Mapping[str, Any]], *, key: str) -> None:
+        """Insert rows of one make into another table; those whose `key` it has already change nothing.
+
+        Raises:
+            RemoteFailure: in the server's words, with its code; all of them are in the table, or none.
+        """
+        from postgrest.types import ReturnMethod
+
+        self._answer(
+            self._rest.from_(table).upsert(
+                [dict(row) for row in rows],
+                on_conflict=key,
+                ignore_duplicates=True,
+                returning=ReturnMethod.minimal,  # the table shows less than it takes
+            )
+        )
+
+    def newest(self, table: str, columns: Sequence[str], job_id: str, limit: int) -> list[dict[str, Any]]:
+        """The last `limit` rows of the job in another table, newest first.
+
+        Raises:
+            RemoteFailure: in the server's words, with its code.
+        """
+        query = self._rest.from_(table).select(*columns).eq("job_id", job_id)
+        return self._rows_with(columns, self._answer(query.order("id", desc=True).limit(limit)))
+
+    def call(self, function: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """The rows that a function of the database returns.
+
+        Raises:
+            RemoteFailure: in the server's words, with its code.
+        """
+        return self._rows_with(columns, self._answer(self._rest.rpc(function, {}, get=True)))
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    def _rows_with(self, columns: Sequence[str], data: object) -> list[dict[str, Any]]:
+        if isinstance(data, list) and all(_has(row, columns) for row in data):
+            return data
+        raise self._nonsense(data)
 
     def _answer(self, query: Any) -> Any:  # noqa: ANN401 - a builder of any kind, whatever JSON arrived
         import httpx
@@ -126,13 +165,17 @@ class Connection:
         response: httpx.Response | None = self._last.response
         kind = response.headers.get("content-type", "nothing") if response is not None else "nothing"
         return RemoteFailure(
-            f"answers with something other than the job's row ({kind}, {len(str(data))} characters)",
+            f"answers with something other than rows ({kind}, {len(str(data))} characters)",
             status=None,
         )
 
 
+def _has(row: object, columns: Sequence[str]) -> bool:
+    return isinstance(row, dict) and all(name in row for name in columns)
+
+
 def _is_row(row: object, job_id: str, columns: Sequence[str]) -> bool:
-    return isinstance(row, dict) and row.get("id") == job_id and all(name in row for name in columns)
+    return isinstance(row, dict) and row.get("id") == job_id and _has(row, columns)
 
 
 def _is_final(status: int | None, code: str | None) -> bool:

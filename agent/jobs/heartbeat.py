@@ -9,9 +9,10 @@ from agent.errors import AgentError
 from agent.log import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
-    from agent.jobs.row import JobStore, Row
+    from agent.jobs.row import Row
 
 INTERVAL_S = 30.0  # twice in the minute after which a silent job may be taken for lost
 _GRACE_S = 0.2  # a signal leaves two seconds for everything
@@ -21,16 +22,19 @@ class Heartbeat:
     """A beat every `INTERVAL_S` while inside `with`; `row` is what the last one saw.
 
     A beat that fails is told in the log and changes nothing else: the work is worth more than its row.
+
+    Args:
+        beat: says in the row that we are alive, and returns it; None if there is nothing to keep warm.
     """
 
-    def __init__(self, store: JobStore | None) -> None:
-        self._store = store
+    def __init__(self, beat: Callable[[], Row] | None) -> None:
+        self._beat = beat
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self.row: Row | None = None
 
     def __enter__(self) -> Self:
-        if self._store:
+        if self._beat:
             self._thread.start()
         return self
 
@@ -39,14 +43,14 @@ class Heartbeat:
     ) -> None:
         """Stop; a beat still on its way is a compare-and-set and may arrive late without harm."""
         self._over.set()
-        if self._store:
+        if self._beat:
             self._thread.join(_GRACE_S)
 
     def _run(self) -> None:
-        assert self._store
+        assert self._beat
         while not self._over.wait(INTERVAL_S):
             try:
-                self.row = self._store.beat()
+                self.row = self._beat()
             except AgentError as error:
                 get_logger().warning(
                     "the job row could not be told that the work goes on", because=error.message

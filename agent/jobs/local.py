@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.durable import write_durably
 from agent.errors import JobRefusedError
@@ -13,7 +13,7 @@ from agent.jobs.row import COMPLETED, FAILED, RUNNING, Row, clean_message, refus
 from agent.parse import parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 
@@ -103,6 +103,15 @@ class LocalStore:
             return self._write(
                 replace(row, status=FAILED, error_message=clean_message(message), failure_stage=stage)
             )
+
+    @staticmethod
+    def report(_entries: Sequence[Mapping[str, Any]]) -> bool:
+        """Nothing: the journal beside the row is the audit trail."""
+        return False
+
+    @staticmethod
+    def trail(_limit: int) -> None:
+        """Nothing: the journal beside the row is the audit trail."""
 
     def close(self) -> None:
         """Nothing is held open."""

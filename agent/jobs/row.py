@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.errors import JobRefusedError
 from agent.log import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 RUNNING, COMPLETED, FAILED, CANCELLED = "running", "completed", "failed", "cancelled"
 OPEN = ("pending", "queued", "running", "paused", "uploading")
@@ -79,6 +82,14 @@ class JobStore(Protocol):
 
     def fail(self, *, message: str, stage: str) -> Row:
         """Say what went wrong, and at which stage."""
+        ...
+
+    def report(self, entries: Sequence[Mapping[str, Any]]) -> bool:
+        """Add what happened to the audit trail beside the row; asked once. False: the store keeps none."""
+        ...
+
+    def trail(self, limit: int) -> list[dict[str, Any]] | None:
+        """The last `limit` entries of that audit trail, oldest first; None: the store keeps none."""
         ...
 
     def close(self) -> None:

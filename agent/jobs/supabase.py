@@ -6,11 +6,14 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agent.errors import JobRefusedError
+from agent.jobs import events
 from agent.jobs.connection import Connection
 from agent.jobs.refusals import as_error, differs, invisible, unchangeable
 from agent.jobs.row import (
     COMPLETED,
     FAILED,
+    LOST,
     MENDABLE,
     OPEN,
     PUBLISH,
@@ -23,7 +26,7 @@ from agent.log import get_logger
 from agent.retry import ROW_LOOK, ROW_WRITE, Policy, RemoteFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.database_config import JobDatabase
     from agent.retry import Patience
@@ -32,6 +35,10 @@ T = TypeVar("T")
 
 NOT_PUBLISHED = (
     "Not published: "  # how a publishing failure begins; all that tells it apart on a legacy table
+)
+NO_RIGHTS = (
+    "the job table has no per-job rights: anybody with the public key reads the token of every job, "
+    "and completes or redirects any; `python -m agent migrations` prints what it needs"
 )
 _COLUMNS = (
     "id",
@@ -44,7 +51,7 @@ _COLUMNS = (
     "updated_at",
 )
 _OPEN = f"status.in.({','.join(OPEN)})"
-_UNDEFINED_COLUMN = "42703"
+_UNDEFINED_COLUMN, _NO_RIGHT, _NO_TABLE = "42703", "42501", "PGRST205"
 _ATTACH = f"and(status.eq.{COMPLETED},model_url.is.null)"
 _COMPARED = {"status", "progress", "model_url", "error_message", "failure_stage"}
 _ROUNDS = 3  # of compare-and-set; a row that keeps slipping away is being written by somebody else
@@ -85,6 +92,7 @@ class SupabaseStore:
         self._database, self._job_id, self._patience, self._now = database, job_id, patience, now
         self._connection = Connection(database)
         self._known_shape: _Shape | None = None
+        self._keeps_no_trail = False
         self._seen: Row | None = None
 
     def read(self) -> Row:
@@ -106,11 +114,17 @@ class SupabaseStore:
         return self._set(changes, self._shape.may_move, ROW_LOOK) or self._read(ROW_LOOK)
 
     def beat(self, note: str | None = None) -> Row:
-        """Move the heartbeat of a running job."""
+        """Move the heartbeat of a running job; one that was taken for lost, or never started, is running."""
         if self._seen is None:
             self._read(None)  # the shape of the table decides what a beat looks like
-        changes = {"status": RUNNING} | ({"result_note": clean_message(note)} if note else {})
-        return self._set(changes, f"status.eq.{RUNNING}", None) or self._read(None)
+        changes: dict[str, Any] = {"status": RUNNING} | ({"result_note": clean_message(note)} if note else {})
+        row = self._set(changes, f"status.eq.{RUNNING}", None) or self._read(None)
+        if row.status in OPEN and row.status != RUNNING:
+            return self._set(changes, _OPEN, None) or row
+        if row.failure_stage == LOST:
+            found = {"error_message": None, "failure_stage": None}
+            return self._set(changes | found, f"failure_stage.eq.{LOST}", None) or row
+        return row
 
     def complete(self, *, model_url: str | None, note: str | None) -> Row:
         """Set `completed` with progress 100 and the model's address, and read it back."""
@@ -146,6 +160,31 @@ class SupabaseStore:
         changes = {"status": FAILED, "error_message": clean_message(message), "failure_stage": stage}
         return self._set(changes, self._shape.may_move, ROW_WRITE) or self._read(ROW_WRITE)
 
+    def report(self, entries: Sequence[Mapping[str, Any]]) -> bool:
+        """Add what happened to the audit trail beside the row; asked once. False: the database keeps none."""
+        rows = [row for entry in entries if (row := events.as_row(self._job_id, entry))]
+        if self._shape.legacy or self._keeps_no_trail:
+            return False
+        try:
+            if rows:
+                self._call(None, lambda: self._connection.add(events.TABLE, rows, key=events.KEY))
+        except JobRefusedError:
+            self._keeps_no_trail = True  # asked once a run: it is missing, or it does not take ours
+            raise
+        return True
+
+    def trail(self, limit: int) -> list[dict[str, Any]] | None:
+        """The last `limit` entries of the audit trail, oldest first; None: the database keeps none."""
+        try:
+            found = self._patience.call(
+                ROW_LOOK, lambda: self._connection.newest(events.TABLE, events.SHOWN, self._job_id, limit)
+            )
+        except RemoteFailure as failure:
+            if failure.code == _NO_TABLE:
+                return None
+            raise as_error(failure, self._database, self._job_id) from failure
+        return [events.as_entry(row) for row in reversed(found)]
+
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()
@@ -168,14 +207,14 @@ class SupabaseStore:
         try:
             found = self._connection.select(self._shape.columns, self._job_id)
         except RemoteFailure as failure:
+            if failure.code == _NO_RIGHT and self._shape.legacy:
+                self._known_shape = None  # the table was migrated under us
+                return self._rows()
             if failure.code != _UNDEFINED_COLUMN or self._known_shape:
                 raise
             found = self._connection.select(_LEGACY.columns, self._job_id)
             self._known_shape = _LEGACY
-            get_logger().warning(
-                "the job table has no per-job rights: the public key reads and changes every job",
-                table=self._database.table,
-            )
+            get_logger().warning(NO_RIGHTS, table=self._database.table)
         self._known_shape = self._shape
         return found
 

@@ -1,0 +1,151 @@
+"""The one error boundary: whatever happens inside becomes a sentence, a JSON object and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import click
+
+from agent.errors import EXIT_BUG, AgentError, Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from agent.config import Config
+
+PROGRAM = "training-agent"
+
+
+class Answer(Protocol):
+    """What a command has to say in the end."""
+
+    error: dict[str, str] | None
+
+    def failed(self, error: BaseException, *, code: str, message: str, hint: str) -> None:
+        """Note why it ended early."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The JSON object that callers read."""
+        ...
+
+
+A = TypeVar("A", bound=Answer)
+
+
+def run(
+    story: Callable[[Config, A], None],
+    flags: dict[str, Any],
+    outcome: A,
+    *,
+    as_json: bool,
+    show: Callable[[A], None],
+) -> int:
+    """Tell a story with the configuration, give its answer, and return the exit code.
+
+    Args:
+        story: what to do; it fills in the answer as it goes.
+        flags: variables that the command line sets; None leaves them to the environment.
+        outcome: the answer; true at every moment, also when an error ends the story.
+        as_json: print the answer as one JSON object on stdout.
+        show: else, how a person is shown it.
+    """
+    from agent import config as configuration
+    from agent import log
+
+    exit_code = 0
+    answers = _keep_stdout()
+    style = configuration.asked_log_format() or ("console" if sys.stderr.isatty() else "json")
+    log.configure(style=style, level="info")
+    state_dir = None
+    try:
+        _on_signals(_interrupt)
+        config = configuration.load(flags=flags)
+        state_dir = config.state_dir
+        style = config.log_format or style
+        log.configure(style=style, level=config.log_level)
+        from agent.hub.environment import prepare
+
+        for warning in [*config.warnings, *prepare(os.environ, config.state_dir)]:
+            log.get_logger().warning(warning)
+        story(config, outcome)
+    except AgentError as error:
+        exit_code = error.exit_code
+        outcome.failed(error, code=error.code, message=error.message, hint=error.hint)
+    except Interrupted as error:
+        exit_code = error.exit_code
+        outcome.failed(error, code=error.code, message=str(error), hint="Run the same command to continue.")
+    except Exception as error:  # noqa: BLE001 - the boundary: a bug of ours must not look like anything else
+        exit_code = EXIT_BUG
+        where = _report_bug(state_dir)
+        outcome.failed(
+            error,
+            code="bug",
+            message=f"This is a bug in the agent: {type(error).__name__}: {error}",
+            hint=f"Please report it with {where}; the model in the output folder was not touched.",
+        )
+    _on_signals(signal.SIG_IGN)  # only the answer is left to give, and a signal must not cut it in half
+    os.dup2(answers, sys.stdout.fileno())
+    if as_json:
+        click.echo(log.redact(json.dumps(outcome.as_json())))
+    else:
+        show(outcome)
+    if outcome.error:
+        _last_words(outcome.error, exit_code, style)
+    return exit_code
+
+
+def _keep_stdout() -> int:
+    """Let whatever a library prints go to stderr, and return where the answer goes.
+
+    hf_xet, for one, falls back to logging on stdout from Rust.
+    """
+    sys.stdout.flush()
+    answers = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return answers
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, handler)
+
+
+def _interrupt(signum: int, _frame: FrameType | None) -> None:
+    """Stop at the next chance; a second signal stops at once."""
+    signal.signal(signum, signal.SIG_DFL)
+    raise Interrupted(signum)
+
+
+def _last_words(error: dict[str, str], exit_code: int, style: str) -> None:
+    """End a failure with its code, the hint and the command to run next."""
+    from agent import log
+
+    rerun = " ".join([PROGRAM, *sys.argv[1:]])
+    if style == "json":
+        log.get_logger().error(
+            error["message"], code=error["code"], exit_code=exit_code, hint=error["hint"], next=rerun
+        )
+        return
+    words = f"error: {error['message']}\n {error['code']} (exit {exit_code}): {error['hint']}\n next: {rerun}"
+    click.echo(log.redact(words), err=True)
+
+
+def _report_bug(state_dir: Path | None) -> str:
+    from agent import log
+
+    trace = log.redact(traceback.format_exc())
+    try:
+        folder = state_dir or Path.cwd()
+        folder.mkdir(parents=True, exist_ok=True)
+        report = folder / "bug-report.txt"
+        report.write_text(trace, encoding="utf-8")
+    except OSError:
+        return f"this trace:\n{trace}"
+    return str(report)

@@ -1,0 +1,82 @@
+"""`history`: what was done for a job, from the job database or from this volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agent.durable import read_trail
+from agent.errors import AgentError
+from agent.journal import TRAIL
+from agent.log import get_logger
+from agent.retry import Patience
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.config import Config
+
+
+@dataclass
+class History:
+    """The events of a job, oldest first; without JOB_ID those of every job on this volume.
+
+    `source` is database or disk. Only the database knows what others did to the row.
+    """
+
+    last: int
+    local: bool
+    source: str = "disk"
+    where: str | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+    error: dict[str, str] | None = None
+
+    def failed(self, _error: BaseException, *, code: str, message: str, hint: str) -> None:
+        """Note why there is nothing to show."""
+        self.error = {"code": code, "message": message, "hint": hint}
+
+    def as_json(self) -> dict[str, Any]:
+        """One object: where the events are from, and all of them."""
+        return {"source": self.source, "where": self.where, "events": self.events, "error": self.error}
+
+
+def recall(config: Config, history: History) -> None:
+    """Fill in the events; a database that cannot be asked is no reason to show nothing.
+
+    Raises:
+        ConfigError: a variable is wrong.
+    """
+    found = None if history.local else _from_database(config, history.last)
+    if found is not None and config.job_database:
+        history.source, history.where = "database", config.job_database.url
+    else:
+        folders = [config.state_dir / str(config.job_id)] if config.job_id else _jobs(config.state_dir)
+        history.where, found = str(config.state_dir), _on_disk(folders)
+    history.events = sorted(found, key=lambda event: str(event.get("time")))[-history.last :]
+
+
+def _from_database(config: Config, last: int) -> list[dict[str, Any]] | None:
+    database, job_id = config.job_database, config.job_id
+    if database is None or job_id is None:
+        return None
+    from agent.jobs.supabase import SupabaseStore
+
+    store = SupabaseStore(database, str(job_id), Patience(config.stall_s, config.deadline_s))
+    try:
+        found = store.trail(last)
+    except AgentError as error:
+        get_logger().warning("showing what this volume knows", because=error.message, hint=error.hint)
+        return None
+    finally:
+        store.close()
+    if found is None:
+        get_logger().warning("the job database keeps no audit trail; showing what this volume knows")
+    return found
+
+
+def _jobs(state_dir: Path) -> list[Path]:
+    return sorted(trail.parent for trail in state_dir.glob(f"*/{TRAIL}"))
+
+
+def _on_disk(folders: list[Path]) -> list[dict[str, Any]]:
+    return [{"job": folder.name} | event for folder in folders for event in read_trail(folder / TRAIL)]
