@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.migrations import Migration
     from agent.outcome import Outcome
+    from agent.retry import Patience
 
 PIPED_WIDTH = 160  # of tables that no terminal shows
 
@@ -84,15 +85,13 @@ def finalize(
     from agent.finalize_view import show_outcome, show_plan
     from agent.outcome import Outcome
 
-    def story(config: Config, outcome: Outcome) -> None:
+    def story(config: Config, outcome: Outcome, patience: Patience) -> None:
         from agent.finalize import finalize as run
-        from agent.retry import Patience
 
-        run(config, outcome, Patience(config.stall_s, config.deadline_s), dry_run=dry_run)
+        run(config, outcome, patience, dry_run=dry_run)
 
-    sys.exit(
-        boundary.run(story, flags, Outcome(), as_json=as_json, show=show_plan if dry_run else show_outcome)
-    )
+    show = show_plan if dry_run else show_outcome
+    sys.exit(boundary.run(_patiently(story), flags, Outcome(), as_json=as_json, show=show))
 
 
 @cli.command()
@@ -167,7 +166,11 @@ def migrations(*, names: tuple[str, ...], rollback: bool, asked: bool, as_json: 
         from agent.schema_view import show_check
 
         answer = SchemaCheck()
-        sys.exit(boundary.run(check_database, {}, answer, as_json=as_json, show=_on_console(show_check)))
+        sys.exit(
+            boundary.run(
+                _patiently(check_database), {}, answer, as_json=as_json, show=_on_console(show_check)
+            )
+        )
     chosen = load() if not names else _named(names, load())
     if rollback:
         chosen.reverse()
@@ -185,9 +188,7 @@ def _named(names: tuple[str, ...], steps: list[Migration]) -> list[Migration]:
     """The migrations meant, in their own order."""
     meant: set[str] = set()
     for name in names:
-        exact = {
-            step.version for step in steps if name in {step.version, step.name, step.name.partition("_")[2]}
-        }
+        exact = {step.version for step in steps if step.name in {name, f"{step.version}_{name}"}}
         found = exact or {step.version for step in steps if name == "all" or name in step.name}
         if not found:
             known = ", ".join(step.name for step in steps)
@@ -213,15 +214,17 @@ def history(*, last: int, local: bool, as_json: bool) -> None:
     from agent.history import History, recall
     from agent.history_view import show as print_table
 
-    sys.exit(
-        boundary.run(
-            recall,
-            {},
-            History(last, local),
-            as_json=as_json,
-            show=_on_console(print_table),
-        )
-    )
+    answer = History(last, local)
+    sys.exit(boundary.run(_patiently(recall), {}, answer, as_json=as_json, show=_on_console(print_table)))
+
+
+def _patiently(story: Callable[[Config, A, Patience], None]) -> Callable[[Config, A], None]:
+    def with_patience(config: Config, answer: A) -> None:
+        from agent.retry import Patience
+
+        story(config, answer, Patience(config.stall_s, config.deadline_s))
+
+    return with_patience
 
 
 def _on_console(show: Callable[[A, Console], None]) -> Callable[[A], None]:

@@ -9,12 +9,12 @@ from agent.durable import read_trail
 from agent.errors import AgentError
 from agent.journal import TRAIL
 from agent.log import get_logger
-from agent.retry import Patience
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Config
+    from agent.retry import Patience
 
 
 @dataclass
@@ -40,13 +40,9 @@ class History:
         return {"source": self.source, "where": self.where, "events": self.events, "error": self.error}
 
 
-def recall(config: Config, history: History) -> None:
-    """Fill in the events; a database that cannot be asked is no reason to show nothing.
-
-    Raises:
-        ConfigError: a variable is wrong.
-    """
-    found = None if history.local else _from_database(config, history.last)
+def recall(config: Config, history: History, patience: Patience) -> None:
+    """Fill in the events; a database that cannot be asked is no reason to show nothing."""
+    found = None if history.local else _from_database(config, history.last, patience)
     if found is not None and config.job_database:
         history.source, history.where = "database", config.job_database.url
     else:
@@ -55,13 +51,13 @@ def recall(config: Config, history: History) -> None:
     history.events = sorted(found, key=lambda event: str(event.get("time")))[-history.last :]
 
 
-def _from_database(config: Config, last: int) -> list[dict[str, Any]] | None:
+def _from_database(config: Config, last: int, patience: Patience) -> list[dict[str, Any]] | None:
     database, job_id = config.job_database, config.job_id
     if database is None or job_id is None:
         return None
     from agent.jobs.supabase import SupabaseStore
 
-    store = SupabaseStore(database, str(job_id), Patience(config.stall_s, config.deadline_s))
+    store = SupabaseStore(database, str(job_id), patience)
     try:
         found = store.trail(last)
     except AgentError as error:
@@ -79,4 +75,5 @@ def _jobs(state_dir: Path) -> list[Path]:
 
 
 def _on_disk(folders: list[Path]) -> list[dict[str, Any]]:
-    return [{"job": folder.name} | event for folder in folders for event in read_trail(folder / TRAIL)]
+    trails = {folder.name: read_trail(folder / TRAIL) for folder in folders}
+    return [{"job": job} | event for job, trail in trails.items() for event in trail if "event" in event]

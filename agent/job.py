@@ -105,6 +105,7 @@ class Job:
     def _beat(self) -> Row:
         assert self._store
         row = self._store.beat()
+        self._silent = False
         self.report()
         return row
 

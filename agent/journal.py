@@ -114,8 +114,7 @@ class Journal:
         keys = {entry.get("key") for entry in entries}
         with self._guard:
             self._untold = [entry for entry in self._untold if entry.get("key") not in keys]
-            if not self._untold:
-                self.keep(told_events=self._events)
+            self.keep(told_events=self._events - len(self._untold))  # the first ones are told first
 
     def _write(self, write: Callable[[], None]) -> None:
         if not self._writable:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from agent import migrations
 from agent.errors import ConfigError, JobRefusedError
-from agent.retry import Patience
 
 if TYPE_CHECKING:
     from agent.config import Config
     from agent.jobs import Row
     from agent.migrations import Migration
+    from agent.retry import Patience
 
 
 @dataclass
@@ -44,7 +44,7 @@ class SchemaCheck:
         return {"migrations": steps, "job": job, "error": self.error}
 
 
-def check_database(config: Config, answer: SchemaCheck) -> None:
+def check_database(config: Config, answer: SchemaCheck, patience: Patience) -> None:
     """Ask the job database what is in force, and whether this job's row can be seen; nothing is changed.
 
     Raises:
@@ -61,7 +61,6 @@ def check_database(config: Config, answer: SchemaCheck) -> None:
     from agent.jobs.schema import applied
     from agent.jobs.supabase import SupabaseStore
 
-    patience = Patience(config.stall_s, config.deadline_s)
     answer.applied = applied(database, str(config.job_id), patience)
     store = SupabaseStore(database, str(config.job_id), patience)
     try:

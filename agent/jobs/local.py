@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.durable import write_durably
 from agent.errors import JobRefusedError
-from agent.jobs.row import COMPLETED, FAILED, RUNNING, Row, clean_message, refusal
+from agent.jobs.row import COMPLETED, FAILED, OPEN, RUNNING, Row, clean_message, refusal
 from agent.parse import parse_json
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ class LocalStore:
             )
 
     def beat(self, note: str | None = None) -> Row:
-        """Move updated_at of a running job."""
+        """Move updated_at of an open job; one that never started is running."""
         with self._lock:
             row = self.read()
-            if row.status != RUNNING:
+            if row.status not in OPEN:
                 return row
-            return self._write(replace(row, result_note=note or row.result_note))
+            return self._write(replace(row, status=RUNNING, result_note=note or row.result_note))
 
     def complete(self, *, model_url: str | None, note: str | None) -> Row:
         """Set `completed` with progress 100; a completed row may still gain the model's address, once."""

@@ -51,7 +51,7 @@ _COLUMNS = (
     "updated_at",
 )
 _OPEN = f"status.in.({','.join(OPEN)})"
-_UNDEFINED_COLUMN, _NO_RIGHT, _NO_TABLE = "42703", "42501", "PGRST205"
+_NO_COLUMN, _UNKNOWN_COLUMN, _NO_RIGHT, _NO_TABLE = "42703", "PGRST204", "42501", "PGRST205"
 _ATTACH = f"and(status.eq.{COMPLETED},model_url.is.null)"
 _COMPARED = {"status", "progress", "model_url", "error_message", "failure_stage"}
 _ROUNDS = 3  # of compare-and-set; a row that keeps slipping away is being written by somebody else
@@ -111,7 +111,7 @@ class SupabaseStore:
             changes |= {"error_message": None, "failure_stage": None}
         if row.result_note is not None:
             changes["result_note"] = None
-        return self._set(changes, self._shape.may_move, ROW_LOOK) or self._read(ROW_LOOK)
+        return self._set(changes, None, ROW_LOOK) or self._read(ROW_LOOK)
 
     def beat(self, note: str | None = None) -> Row:
         """Move the heartbeat of a running job; one that was taken for lost, or never started, is running."""
@@ -136,7 +136,7 @@ class SupabaseStore:
             row = self._read(ROW_WRITE)
         for _ in range(_ROUNDS):
             if row.may_move:
-                written = self._set(done, self._shape.may_move, ROW_WRITE) is not None
+                written = self._set(done, None, ROW_WRITE) is not None
             elif _lacks(row, model_url):
                 self._set({"model_url": model_url, "result_note": None}, _ATTACH, ROW_WRITE)
             else:
@@ -158,7 +158,7 @@ class SupabaseStore:
         if self._shape.legacy and stage == PUBLISH:
             message = NOT_PUBLISHED + message
         changes = {"status": FAILED, "error_message": clean_message(message), "failure_stage": stage}
-        return self._set(changes, self._shape.may_move, ROW_WRITE) or self._read(ROW_WRITE)
+        return self._set(changes, None, ROW_WRITE) or self._read(ROW_WRITE)
 
     def report(self, entries: Sequence[Mapping[str, Any]]) -> bool:
         """Add what happened to the audit trail beside the row; asked once. False: the database keeps none."""
@@ -203,39 +203,60 @@ class SupabaseStore:
         return self._seen
 
     def _rows(self) -> list[dict[str, Any]]:
-        """The rows; the first time also find out which shape the table has."""
+        """The rows; also finds out which shape the table has, and whether it was migrated meanwhile."""
         try:
             found = self._connection.select(self._shape.columns, self._job_id)
         except RemoteFailure as failure:
-            if failure.code == _NO_RIGHT and self._shape.legacy:
-                self._known_shape = None  # the table was migrated under us
-                return self._rows()
-            if failure.code != _UNDEFINED_COLUMN or self._known_shape:
+            if failure.code != (_NO_RIGHT if self._shape.legacy else _NO_COLUMN):
                 raise
-            found = self._connection.select(_LEGACY.columns, self._job_id)
-            self._known_shape = _LEGACY
-            get_logger().warning(NO_RIGHTS, table=self._database.table)
+            other = _HARDENED if self._shape.legacy else _LEGACY
+            found = self._connection.select(other.columns, self._job_id)
+            self._known_shape = other
+            if other.legacy:
+                get_logger().warning(NO_RIGHTS, table=self._database.table)
         self._known_shape = self._shape
         return found
 
-    def _set(self, changes: dict[str, Any], where: str, policy: Policy | None) -> Row | None:
-        """Change the row if `where` holds and return it; the same again after a lost answer does no harm."""
-        if self._shape.legacy:
-            changes = {name: value for name, value in changes.items() if name in _COLUMNS}
-            changes["updated_at"] = self._now()
-            if changes.get("status") == COMPLETED:
-                changes["completed_at"] = changes["updated_at"]
-        columns = [name for name in self._shape.columns if name != "job_token"]
-        found = self._call(
-            policy, lambda: self._connection.update(changes, columns, self._job_id, where=where)
-        )
+    def _set(self, changes: dict[str, Any], where: str | None, policy: Policy | None) -> Row | None:
+        """Change the row if `where` holds and return it; the same again after a lost answer does no harm.
+
+        Without `where`: if its status is one that we may leave.
+        """
+        found = self._call(policy, lambda: self._update(changes, where))
         if found is None:
             return None
-        other = {name: found[name] for name in _COMPARED & changes.keys() if found[name] != changes[name]}
+        other = {
+            name: found[name]
+            for name in _COMPARED & changes.keys() & found.keys()
+            if found[name] != changes[name]
+        }
         if other:
             raise differs(self._database, self._job_id, other)
         self._seen = self._row(found)
         return self._seen
+
+    def _update(self, changes: Mapping[str, Any], where: str | None) -> dict[str, Any] | None:
+        try:
+            return self._update_as(self._shape, changes, where)
+        except RemoteFailure as failure:
+            shape = self._shape
+            if failure.code in {_NO_RIGHT, _NO_COLUMN, _UNKNOWN_COLUMN}:
+                self._rows()
+            if self._shape is shape:
+                raise
+            return self._update_as(self._shape, changes, where)
+
+    def _update_as(
+        self, shape: _Shape, changes: Mapping[str, Any], where: str | None
+    ) -> dict[str, Any] | None:
+        wanted = dict(changes)
+        if shape.legacy:
+            wanted = {name: value for name, value in changes.items() if name in _COLUMNS}
+            wanted["updated_at"] = self._now()
+            if wanted.get("status") == COMPLETED:
+                wanted["completed_at"] = wanted["updated_at"]
+        columns = [name for name in shape.columns if name != "job_token"]
+        return self._connection.update(wanted, columns, self._job_id, where=where or shape.may_move)
 
     def _call(self, policy: Policy | None, attempt: Callable[[], T]) -> T:
         try:

@@ -116,6 +116,55 @@ def test_a_journal_that_cannot_be_written_says_so_once_and_goes_on(tmp_path):
     assert journal.outbox == LETTER
 
 
+def events(journal):
+    return [entry["event"] for entry in journal.untold]
+
+
+def test_events_that_were_not_told_wait_for_the_next_run(journal, tmp_path):
+    for event in ("started", "committed", "verified"):
+        journal.note(event)
+    journal.told(journal.untold[:2])
+    assert events(journal) == ["verified"]
+    again = Journal(tmp_path / "job")
+    assert events(again) == ["verified"]
+    again.told(again.untold)
+    assert events(Journal(tmp_path / "job")) == []
+
+
+def test_two_who_tell_the_same_events_lose_none_that_came_meanwhile(journal):
+    """As a heartbeat and the end of a run may."""
+    journal.note("started")
+    by_one, by_other = journal.untold, journal.untold
+    journal.told(by_one)
+    journal.note("committed")
+    journal.told(by_other)
+    assert events(journal) == ["committed"]
+
+
+def test_what_can_happen_only_once_is_noted_once(journal, tmp_path):
+    journal.note("committed", once="c" * 40)
+    journal.note("committed", once="c" * 40)
+    again = Journal(tmp_path / "job")
+    again.note("committed", once="c" * 40)
+    again.note("committed", once="d" * 40)
+    keys = [entry["key"] for entry in again.untold]
+    assert keys == [f"committed:{'c' * 40}", f"committed:{'d' * 40}"]
+
+
+def test_every_event_has_a_key_of_its_own(journal, tmp_path):
+    for each in (journal, Journal(tmp_path / "job"), Journal(tmp_path / "job")):
+        each.note("started")
+        each.note("started")
+    assert len({entry["key"] for entry in read_trail(tmp_path / "job" / "audit.jsonl")}) == 6
+
+
+@pytest.mark.parametrize("told", [-1, 7, "x", None, [1]])
+def test_a_count_that_cannot_be_means_that_nothing_was_told(told, journal, tmp_path):
+    journal.note("started")
+    (tmp_path / "job" / "journal.json").write_text(json.dumps({"version": 1, "told_events": told}))
+    assert events(Journal(tmp_path / "job")) == ["started"]
+
+
 def test_what_json_cannot_hold_is_no_reason_to_stop(journal):
     with capture_logs() as said:
         journal.note("metrics", loss=float("nan"))

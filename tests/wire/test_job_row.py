@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent import finalize as story
+from agent import migrations
 from agent.errors import AgentError, Interrupted
 from agent.jobs import heartbeat
 from agent.jobs.connection import Connection
@@ -667,6 +668,100 @@ def test_a_heartbeat_that_is_not_heard_stops_nothing(app, pod, hub, trained, mon
     code, answer = told(pod, trained("sft_lora"), **app.environ(job))
     assert_true(app, job, hub, code, answer)
     assert code == 0
+
+
+@pytest.mark.parametrize("before", ["send_content", "verify"])
+def test_a_table_that_is_migrated_meanwhile_gets_its_row_all_the_same(
+    before, legacy_app, pod, hub, trained, monkeypatch
+):
+    """The platform pushes its migrations while the pod works; what it knew of the table is no longer so."""
+    job, step = legacy_app.add_job(), getattr(story.Publisher, before)
+
+    def migrated(self):
+        with legacy_app.connect() as owner:
+            owner.autocommit = True
+            for migration in migrations.load():
+                owner.execute(migration.sql.encode())
+        legacy_app.allow_hub(hub.endpoint)
+        legacy_app.rest.refresh()
+        step(self)
+
+    monkeypatch.setattr(story.Publisher, before, migrated)
+    code, answer = told(pod, trained("sft_lora"), **legacy_app.environ(job))
+    row = assert_true(legacy_app, job, hub, code, answer)
+    assert (code, row["status"]) == (0, "completed")
+    assert row["heartbeat_at"]
+    events = legacy_app.sql("select event from model_upload_events where source = 'agent'")
+    assert {"event": "verified"} in events
+
+
+def test_a_table_that_is_rolled_back_meanwhile_gets_its_row_all_the_same(app, pod, hub, trained, monkeypatch):
+    job, verify = app.add_job(), story.Publisher.verify
+
+    def rolled_back(self):
+        with app.connect() as owner:
+            owner.autocommit = True
+            for migration in reversed(migrations.load()):
+                owner.execute(migration.rollback.encode())
+        app.rest.refresh()
+        verify(self)
+
+    monkeypatch.setattr(story.Publisher, "verify", rolled_back)
+    code, answer = told(pod, trained("sft_lora"), **app.environ(job))
+    row = assert_true(app, job, hub, code, answer)
+    assert (code, row["status"]) == (0, "completed")
+    assert row["completed_at"]
+
+
+def test_a_job_that_was_taken_for_lost_is_completed_by_the_pod_that_comes_back(
+    app, pod, hub, trained, monkeypatch
+):
+    """Its database was out of reach for ten minutes; the platform gave it up meanwhile."""
+    job, send = app.add_job(), story.Publisher.send_content
+
+    def given_up(self):
+        app.change(job.id, updated_at="2026-01-01", heartbeat_at="2026-01-01")
+        assert app.sql("select public.mark_stale_jobs('10 minutes')")
+        assert app.row(job.id)["failure_stage"] == "lost"
+        send(self)
+
+    monkeypatch.setattr(story.Publisher, "send_content", given_up)
+    code, answer = told(pod, trained("sft_lora"), **app.environ(job))
+    row = assert_true(app, job, hub, code, answer)
+    assert (code, row["status"], row["failure_stage"], row["error_message"]) == (0, "completed", None, None)
+
+
+def test_checks_that_take_long_keep_the_row_warm(app, pod, hub, trained, monkeypatch, beats):
+    job, look = app.add_job(), story.inspect
+    app.change(job.id, updated_at="2026-01-01")
+
+    def slowly(config):
+        assert beats("running")
+        assert app.row(job.id)["heartbeat_at"]
+        return look(config)
+
+    monkeypatch.setattr(story, "inspect", slowly)
+    code, answer = told(pod, trained("sft_lora"), **app.environ(job))
+    assert_true(app, job, hub, code, answer)
+    assert code == 0
+
+
+def test_a_database_that_comes_back_during_the_upload_is_told_that_the_work_goes_on(
+    app, pod, hub, trained, monkeypatch, beats
+):
+    job, send = app.add_job(status="pending"), story.Publisher.send_content
+    down = app.rest.faults.add(Fault("reset", match=TABLE))
+
+    def back(self):
+        app.rest.faults.clear()
+        assert beats("running")
+        assert app.row(job.id)["status"] == "running"
+        send(self)
+
+    monkeypatch.setattr(story.Publisher, "send_content", back)
+    code, answer = told(pod, trained("sft_lora"), **app.environ(job))
+    assert_true(app, job, hub, code, answer)
+    assert (code, down.fired > 0) == (0, True)
 
 
 def test_nan_metrics_do_not_lose_the_report(any_app, pod, hub, trained):

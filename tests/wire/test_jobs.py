@@ -36,6 +36,11 @@ class Place:
     look: Callable[[], dict[str, Any]]
     legacy: bool = False
 
+    @property
+    def lost(self) -> bool:
+        """Whether a job can be marked as lost here."""
+        return "heartbeat_at" in self.look()
+
 
 @pytest.fixture(params=["local", "hardened", "legacy", "service key"])
 def place(request, tmp_path):
@@ -240,6 +245,31 @@ def test_a_beat_moves_the_time_of_a_running_row_and_nothing_else(place, store):
     changed = {name for name in seen if seen[name] != before.get(name)}
     assert "updated_at" in changed
     assert changed <= {"updated_at", "heartbeat_at"} | {n for n in seen if seen[n] is None}
+
+
+@pytest.mark.parametrize("status", [status for status in OPEN if status != "running"])
+def test_a_beat_makes_an_open_job_run(status, place, store):
+    place.put(status=status)
+    assert store.beat().status == "running"
+    assert place.look()["status"] == "running"
+
+
+def test_a_beat_of_a_job_that_was_taken_for_lost_revives_it(place, store):
+    if not place.lost:
+        return  # nobody marks jobs as lost there
+    store.read()
+    place.put(status="failed", failure_stage="lost", error_message="The pod was last heard of at noon.")
+    assert store.beat().status == "running"
+    row = place.look()
+    assert (row["status"], row["error_message"], row["failure_stage"]) == ("running", None, None)
+
+
+def test_a_late_beat_does_not_revive_a_failed_publication(place, store):
+    store.read()
+    place.put(status="failed", failure_stage="publish", error_message="the Hub said no")
+    before = place.look()
+    assert store.beat().status == "failed"
+    assert place.look() == before
 
 
 def test_a_status_nobody_knows_is_left_alone(place, store):

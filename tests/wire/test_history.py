@@ -1,0 +1,141 @@
+"""`history`: from the database, from the volume, and what it does when one of them is not there."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+from structlog.testing import capture_logs
+
+from agent.config import load
+from agent.history import History, recall
+from agent.history_view import show
+from agent.journal import Journal
+from agent.retry import Patience
+from agent.sandbox.loopback import Fault
+from tests.wire.test_audit_trail import EVENTS, PUBLISHED
+from tests.wire.test_job_row import told
+
+
+def recalled(pod, folder, *, last=100, local=False, **environ):
+    history = History(last, local)
+    clock = pod.clock
+    patience = Patience(60, clock=clock, sleep=clock.sleep, jitter=lambda: 0.0)
+    recall(load(pod.environ(folder, **environ)), history, patience)
+    return history
+
+
+def names(history):
+    return [event["event"] for event in history.events]
+
+
+@pytest.fixture
+def published(app, pod, hub, trained):
+    job, folder = app.add_job(), trained("sft_lora")
+    told(pod, folder, **app.environ(job))
+    return job, folder
+
+
+def test_the_database_also_knows_what_became_of_the_row(published, app, pod, hub):
+    job, folder = published
+    history = recalled(pod, folder, **app.environ(job))
+    assert (history.source, history.where) == ("database", app.url)
+    assert sorted(names(history)) == sorted([*PUBLISHED, "status_changed"])
+    [change] = [event for event in history.events if event["event"] == "status_changed"]
+    assert (change["source"], change["from"], change["to"]) == ("trigger", "running", "completed")
+    times = [event["time"] for event in history.events]
+    assert times == sorted(times)
+
+
+def test_the_volume_is_asked_where_that_is_wanted(published, app, pod):
+    job, folder = published
+    history = recalled(pod, folder, local=True, **app.environ(job))
+    assert (history.source, names(history)) == ("disk", PUBLISHED)
+
+
+@pytest.mark.parametrize("fault", [Fault("status", status=503), Fault("status", status=403), Fault("reset")])
+def test_a_database_that_cannot_be_asked_leaves_what_the_volume_knows(fault, published, app, pod):
+    job, folder = published
+    app.rest.faults.add(fault)
+    with capture_logs() as said:
+        history = recalled(pod, folder, **app.environ(job))
+    assert fault.fired
+    assert (history.source, names(history)) == ("disk", PUBLISHED)
+    assert said[-1]["event"] == "showing what this volume knows"
+
+
+def test_a_database_without_a_trail_leaves_what_the_volume_knows(legacy_app, pod, hub, trained):
+    job, folder = legacy_app.add_job(), trained("sft_lora")
+    told(pod, folder, **legacy_app.environ(job))
+    history = recalled(pod, folder, **legacy_app.environ(job))
+    assert (history.source, names(history)) == ("disk", PUBLISHED)
+
+
+def test_another_jobs_events_are_not_shown(published, app, pod):
+    _, folder = published
+    other = app.add_job()
+    assert recalled(pod, folder, **app.environ(other)).events == []
+
+
+def test_without_a_job_every_job_of_the_volume_is_shown_in_the_order_of_time(pod, tmp_path):
+    times = iter(["2026-01-01T00:00:01", "2026-01-01T00:00:03", "2026-01-01T00:00:02"])
+    first, second = (Journal(pod.state_dir / name, now=lambda: next(times)) for name in ("one", "two"))
+    first.note("started")
+    first.note("failed", because="no model")
+    second.note("started")
+    history = recalled(pod, tmp_path)
+    assert [(event["job"], event["event"]) for event in history.events] == [
+        ("one", "started"),
+        ("two", "started"),
+        ("one", "failed"),
+    ]
+
+
+def test_only_the_last_ones_are_shown(published, app, pod):
+    job, folder = published
+    assert names(recalled(pod, folder, last=2, local=True, **app.environ(job))) == ["verified", "recorded"]
+    assert len(recalled(pod, folder, last=2, **app.environ(job)).events) == 2
+
+
+def test_damaged_lines_are_passed_over(published, app, pod):
+    job, folder = published
+    path = pod.state_dir / job.id / "audit.jsonl"
+    path.write_bytes(b'{"event": "cut\n' + path.read_bytes() + b'\xff\n[]\n{}\n{"event": "ver')
+    assert names(recalled(pod, folder, local=True, **app.environ(job))) == PUBLISHED
+
+
+def test_a_person_reads_one_line_an_event(published, app, pod, hub):
+    job, folder = published
+    written = io.StringIO()
+    show(recalled(pod, folder, **app.environ(job)), Console(width=200, file=written))
+    shown = written.getvalue()
+    assert f"running → completed  {hub.endpoint}/ada/model" in shown
+    assert "verified" in shown
+    assert shown.count("│ pod │") == len(PUBLISHED)
+
+
+def test_the_command_prints_one_object(published, app, pod):
+    job, folder = published
+    process = pod.command(folder, "history", "--json", **app.environ(job))
+    out, _ = process.communicate(timeout=60)
+    answer = json.loads(out)
+    assert (process.returncode, answer["source"], answer["error"]) == (0, "database", None)
+    assert [event["event"] for event in answer["events"]].count("verified") == 1
+
+
+def test_ten_thousand_events_are_all_there(app, pod, tmp_path):
+    job = app.add_job()
+    app.sql(
+        "insert into model_upload_events (job_id, event_key, event) "
+        "select %s, 'k' || n, 'started' from generate_series(1, 10000) n",
+        job.id,
+    )
+    path = pod.state_dir / job.id / "audit.jsonl"
+    path.parent.mkdir(parents=True)
+    line = '{"time": "2026-01-01T00:00:00", "key": "k%d", "event": "started"}\n'
+    path.write_text("".join(line % number for number in range(10_000)))
+    assert len(recalled(pod, tmp_path, last=10_000, local=True, **app.environ(job)).events) == 10_000
+    assert len(recalled(pod, tmp_path, last=10_000, **app.environ(job)).events) == 10_000
+    assert [request.path for request in app.rest.requests] == [EVENTS]
