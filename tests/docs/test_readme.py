@@ -71,7 +71,7 @@ def commands():
 
 
 @pytest.mark.parametrize("line", list(commands()))
-def test_every_command_of_the_readme_works(line, hub, pod, trained, monkeypatch, tmp_path):
+def test_every_command_of_the_readme_works(line, hub, app, pod, trained, monkeypatch, tmp_path):
     before, after = line.split("python -m agent ")
     trained("sft_lora", "run-7")
     (tmp_path / "outputs" / "onnx").mkdir()
@@ -81,10 +81,24 @@ def test_every_command_of_the_readme_works(line, hub, pod, trained, monkeypatch,
     (tmp_path / "samples" / "answer.txt").write_text("The future.")
     monkeypatch.chdir(tmp_path)
     hub.add_model("meta-llama/Llama-3.1-8B")
-    more = dict(pair.split("=") for pair in shlex.split(before))
-    process = pod.command(tmp_path / "outputs" / "run-7", *shlex.split(after), **more)
+    more = app.environ(app.add_job()) | dict(pair.split("=") for pair in shlex.split(before))
+    process = pod.command(tmp_path / "outputs" / "run-7", *shlex.split(after, comments=True), **more)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
+
+
+def test_history_prints_what_the_readme_shows(hub, app, pod, trained):
+    def told(lines):
+        cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line[:1] == "│"]
+        return [(event, by) for _, event, by, _ in cells]
+
+    [shown] = re.findall(r"```text\n(┏━+┳[^`]*? started [^`]*)```", README)
+    folder, environ = trained("sft_lora"), app.environ(app.add_job())
+    for command in ("finalize", "history"):
+        process = pod.command(folder, command, **environ)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    assert told(out.splitlines()) == told(shown.splitlines())
 
 
 def test_check_prints_what_the_readme_shows(trained, tmp_path):
