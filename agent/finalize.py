@@ -123,11 +123,7 @@ class Finalize:
         seen = inspect(self.config)
         self.patience.progress()  # reading all weights may take longer than a server may be silent
         self.stock, self.training = seen.stock, seen.training
-        for finding in seen.report.remarks:
-            # Most trainers do not tell how a training ended: that is said, but it is no warning.
-            say = get_logger().info if finding.kind == "end-unknown" else get_logger().warning
-            say(finding.sentence, folder=str(self.stock.root))
-            self.outcome.warnings.append(finding.sentence)
+        self.outcome.warnings += seen.tell_remarks()
         refusal = seen.report.refusal(self.stock.root)
         if refusal:
             raise refusal

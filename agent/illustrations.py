@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from agent import card
-from agent.card.drawing import Drawing, available
+from agent.card.drawing import PATIENCE_S, Drawing, available
 from agent.hub.files import Piece
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from agent.artifact import Training
     from agent.card.figure import Figure
 
-_LONGEST_S = 60.0
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 
 
@@ -29,7 +28,7 @@ class Illustrations:
     """
 
     def __init__(
-        self, training: Training, taken: Collection[str], left_s: Callable[[], float] = lambda: _LONGEST_S
+        self, training: Training, taken: Collection[str], left_s: Callable[[], float] = lambda: PATIENCE_S
     ) -> None:
         self._run, self._taken, self._left_s = training.run, taken, left_s
         self._drawing: Drawing | None = None
@@ -74,7 +73,7 @@ class Illustrations:
     def _drawn(self) -> dict[str, bytes]:
         if self._drawing is None:
             return {}
-        return self._drawing.finish(max(0.0, min(_LONGEST_S, self._left_s())))
+        return self._drawing.finish(max(0.0, min(PATIENCE_S, self._left_s())))
 
     def stop(self) -> None:
         """End the process and remove what it left; what was drawn stays known."""

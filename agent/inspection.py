@@ -20,6 +20,14 @@ class Inspection:
     training: Training
     report: Report
 
+    def tell_remarks(self) -> list[str]:
+        """Log what is worth knowing of a model that may be published, and return the sentences."""
+        for finding in self.report.remarks:
+            # Most trainers do not tell how a training ended: that is said, but it is no warning.
+            say = log.get_logger().info if finding.kind == "end-unknown" else log.get_logger().warning
+            say(finding.sentence, folder=str(self.stock.root))
+        return [finding.sentence for finding in self.report.remarks]
+
 
 def inspect(config: Config) -> Inspection:
     """Take stock of the output folder and check it; nothing is changed.

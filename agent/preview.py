@@ -12,7 +12,6 @@ from agent.errors import ArtifactError, ConfigError
 from agent.hub.naming import is_valid_name, name_from_job
 from agent.illustrations import Illustrations
 from agent.inspection import inspect
-from agent.log import get_logger
 from agent.material import README, gather
 from agent.presentation import Page, assume
 
@@ -66,8 +65,7 @@ def render(config: Config, preview: Preview) -> None:
     seen = inspect(config)
     refusal = seen.report.refusal(seen.stock.root)
     preview.refused = refusal.message if refusal else None
-    for remark in seen.report.remarks:
-        get_logger().warning(remark.sentence)
+    seen.tell_remarks()
     with seen.stock.reading():
         draft = publication.draft(seen.stock)
         material = gather(config, seen, draft)

@@ -31,7 +31,6 @@ class Run:
     epochs: float | None = None
     runtime_s: float | None = None
     tokens: float | None = None
-    batch_size: float | None = None
     checkpoints: tuple[int, ...] = ()
     best_step: int | None = None
 
@@ -57,7 +56,6 @@ def read_run(state: State | None, history: Sequence[dict[str, Any]], folders: It
         epochs=_positive(document.get("epoch")) or last("epoch"),
         runtime_s=last("train_runtime"),
         tokens=last("num_tokens") or _positive(document.get("num_input_tokens_seen")),
-        batch_size=_positive(document.get("train_batch_size")),
         checkpoints=tuple(sorted(step for step, _ in checkpoints(folders[-1]))),
         best_step=best if isinstance(best := document.get("best_global_step"), int) and best > 0 else None,
     )

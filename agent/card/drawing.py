@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from agent.card.figure import Figure
 
-_PATIENCE_S = 60.0
+PATIENCE_S = 60.0
 _LONGEST_REASON = 300
 # What Python and its libraries need to start. Everything else may be a secret, and draws nothing.
 _INHERITED = (
@@ -64,7 +64,7 @@ class Drawing:
     ) -> None:
         self.stop()
 
-    def finish(self, patience_s: float = _PATIENCE_S) -> dict[str, bytes]:
+    def finish(self, patience_s: float = PATIENCE_S) -> dict[str, bytes]:
         """Return each PNG that could be drawn by its path in the repo, after `patience_s` at most."""
         if self._drawn is None:
             try:

@@ -19,7 +19,7 @@ from agent.sandbox.loopback import Fault
 from tests.conftest import FIXTURES, Pod, retrain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from agent.sandbox.hub import Hub
@@ -100,6 +100,18 @@ def until(condition: Callable[[], object], within_s: float = LONGEST_S) -> None:
         if time.monotonic() > over:
             raise TimeoutError
         time.sleep(0.002)
+
+
+def survive(make: Callable[[], Stage], moments: Iterable[Moment]) -> None:
+    """Die at each moment, on a stage of its own, and let one rerun mend it."""
+    for moment in moments:
+        one = make()
+        try:
+            one.kill_at(moment)
+            one.assert_converged(one.run())
+        except BaseException as error:
+            error.add_note(f"killed {moment}")
+            raise
 
 
 class Stage:
@@ -234,6 +246,11 @@ class Stage:
         (completed,) = self.app.sql(events, self.job.id)
         published = self.hub.repo(self.repo_id).resolve(self.commits_of_the_job()[-1])
         assert completed["created_at"] >= published.date
+        of_commit = (
+            "select event from model_upload_events where job_id = %s and commit_sha = %s order by event"
+        )
+        told = [row["event"] for row in self.app.sql(of_commit, self.job.id, answer["commit"])]
+        assert told == ["committed", "verified"]
 
     def _trees(self, oids: list[str]) -> list[Tree]:
         return [self.hub.repo(self.repo_id).resolve(oid).tree for oid in oids]

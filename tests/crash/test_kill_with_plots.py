@@ -6,6 +6,8 @@ import random
 
 import pytest
 
+from tests.crash.conftest import survive
+
 PLOTS = {f"assets/training-{topic}.png" for topic in ("loss", "optimizer", "rewards", "odds")}
 SHARES = 8
 
@@ -16,22 +18,11 @@ def drawing(stage):
     return one
 
 
-def survive(stage, moments):
-    for moment in moments:
-        one = drawing(stage)
-        try:
-            one.kill_at(moment)
-            one.assert_converged(one.run())
-        except BaseException as error:
-            error.add_note(f"killed {moment}")
-            raise
-
-
 def test_a_kill_with_plots_on_their_way_is_mended_by_one_rerun(stage):
     quiet = drawing(stage).quiet()
     committed = next(moment for moment in quiet.moments() if moment.after and "/commit/" in moment.path)
     sent = [moment for moment in quiet.moments() if "/v1/" in moment.path]
-    survive(stage, [committed, random.Random(1).choice(sent)])
+    survive(lambda: drawing(stage), [committed, random.Random(1).choice(sent)])
 
 
 @pytest.mark.sweep
@@ -40,4 +31,4 @@ def test_a_kill_at_any_request_with_plots_is_mended_by_one_rerun(share, stage, s
     quiet = drawing(stage).quiet()
     for moment in quiet.moments()[share::SHARES]:
         with subtests.test(str(moment)):
-            survive(stage, [moment])
+            survive(lambda: drawing(stage), [moment])
