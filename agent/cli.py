@@ -212,10 +212,9 @@ def history(*, last: int, local: bool, as_json: bool) -> None:
     Exit codes: 0 shown, or nothing is known · 10 config
     """  # noqa: D301 - click's own mark for a paragraph kept as it is
     from agent.history import History, recall
-    from agent.history_view import show as print_table
+    from agent.history_view import show
 
-    answer = History(last, local)
-    sys.exit(boundary.run(_patiently(recall), {}, answer, as_json=as_json, show=_on_console(print_table)))
+    sys.exit(boundary.run(_patiently(recall), {}, History(last, local), as_json=as_json, show=show))
 
 
 def _patiently(story: Callable[[Config, A, Patience], None]) -> Callable[[Config, A], None]:

@@ -1,52 +1,50 @@
-"""The events of `history` as a table that a person reads."""
+"""The events of `history` as lines that a person reads, and greps."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich.filesize import decimal
-from rich.table import Table
-from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.console import Console
-
     from agent.history import History
 
-_OID = 12  # characters of a commit that a person reads
-_ELSEWHERE = {"time", "event", "key", "pid", "job", "source", "commit", "repo_id", "bytes", "files", "steps"}
+_SHORT_OID, _SHORT_JOB = 12, 8
+_SAID_APART = {"time", "event", "key", "pid", "job", "source", "commit", "repo_id", "bytes", "files", "steps"}
 
 
-def show(history: History, console: Console) -> None:
-    """Print one line an event."""
+def show(history: History) -> None:
+    """Print one line an event; without JOB_ID each begins with its job."""
     if not history.events:
-        console.print(f"Nothing is known in {history.where}.")
+        click.echo(f"Nothing is known in {history.where}.")
         return
     several = len({event.get("job") for event in history.events}) > 1
-    table = Table("when (UTC)", *(["job"] if several else []), "event", "by", "what is known of it")
-    for event in history.events:
-        cells = [_time(event), *([str(event.get("job"))[:8]] if several else []), str(event.get("event"))]
-        table.add_row(*map(Text, [*cells, _who(event), _facts(event)]))
-    console.print(table)
+    lines = [_line(event, several=several) for event in history.events]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
+    for *cells, told in lines:
+        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+        click.echo("  ".join([*padded, told]).rstrip())
 
 
-def _time(event: Mapping[str, Any]) -> str:
-    return str(event.get("time", "-"))[:19].replace("T", " ")
-
-
-def _who(event: Mapping[str, Any]) -> str:
-    return "row" if event.get("source") == "trigger" else "pod"
+def _line(event: Mapping[str, Any], *, several: bool) -> list[str]:
+    job = [str(event.get("job"))[:_SHORT_JOB]] if several else []
+    by = "row" if event.get("source") == "trigger" else "pod"
+    time = str(event.get("time", "-"))[:19].replace("T", " ")
+    told = "".join(letter if letter.isprintable() else " " for letter in _facts(event))
+    return [*job, time, by, str(event["event"]), " ".join(told.split())]
 
 
 def _facts(event: Mapping[str, Any]) -> str:
     if "to" in event:
-        moved = f"{event.get('from')} → {event['to']}" if event.get("from") != event["to"] else event["to"]
-        return f"{moved}  {event.get('model_url') or ''}".rstrip()
+        before, after = event.get("from"), event["to"]
+        moved = f"{before} → {after}" if before != after else str(after)
+        return f"{moved} {event.get('model_url') or ''}"
     told = [str(event["repo_id"])] if "repo_id" in event else []
-    told += [str(event["commit"])[:_OID]] if "commit" in event else []
+    told += [str(event["commit"])[:_SHORT_OID]] if "commit" in event else []
     told += [f"{event['files']} files"] if "files" in event else []
     told += [decimal(event["bytes"])] if isinstance(event.get("bytes"), int) else []
-    told += [f"{name} {value}" for name, value in event.items() if name not in _ELSEWHERE]
+    told += [f"{name} {value}" for name, value in event.items() if name not in _SAID_APART]
     return ", ".join(told)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 
 import pytest
-from rich.console import Console
 from structlog.testing import capture_logs
 
 from agent.config import load
@@ -106,14 +104,26 @@ def test_damaged_lines_are_passed_over(published, app, pod):
     assert names(recalled(pod, folder, local=True, **app.environ(job))) == PUBLISHED
 
 
-def test_a_person_reads_one_line_an_event(published, app, pod, hub):
+def test_a_person_reads_one_line_an_event(published, app, pod, hub, capsys):
     job, folder = published
-    written = io.StringIO()
-    show(recalled(pod, folder, **app.environ(job)), Console(width=200, file=written))
-    shown = written.getvalue()
-    assert f"running → completed  {hub.endpoint}/ada/model" in shown
-    assert "verified" in shown
-    assert shown.count("│ pod │") == len(PUBLISHED)
+    show(recalled(pod, folder, **app.environ(job)))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(PUBLISHED) + 1
+    assert lines[0][19:] == f"  pod  started           output_dir {folder}"
+    assert [line for line in lines if line.endswith(f"  running → completed {hub.endpoint}/ada/model")]
+
+
+def test_a_reason_of_many_lines_stays_one_line(pod, tmp_path, capsys):
+    Journal(pod.state_dir / "one").note("failed", because="no\n\tmodel\r\n\x1b[31mhere")
+    show(recalled(pod, tmp_path))
+    out = capsys.readouterr().out
+    assert out.endswith("  pod  failed  because no model [31mhere\n")
+    assert out.count("\n") == 1
+
+
+def test_nothing_known_is_said(pod, tmp_path, capsys):
+    show(recalled(pod, tmp_path))
+    assert capsys.readouterr().out == f"Nothing is known in {pod.state_dir}.\n"
 
 
 def test_the_command_prints_one_object(published, app, pod):
