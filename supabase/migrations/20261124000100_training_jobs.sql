@@ -33,9 +33,21 @@ begin
 end $$;
 revoke execute on function private.lock_in_turns(regclass) from public, anon, authenticated, service_role;
 
+-- Always true, which the planner does not know: it takes a row that passes for one in eight millions. Else its estimate,
+-- which the API tells whoever asks for `count=planned`, would tell how many rows there are that nobody may see.
+create or replace function private.uncounted(key text) returns boolean
+language sql immutable as $$
+  select key operator(pg_catalog.||) '' operator(pg_catalog.=) key
+    and '' operator(pg_catalog.||) key operator(pg_catalog.=) key
+    and key operator(pg_catalog.||) '' operator(pg_catalog.=) ('' operator(pg_catalog.||) key)
+$$;
+revoke execute on function private.uncounted(text) from public;
+grant execute on function private.uncounted(text) to anon, authenticated, service_role;
+
 do $$
 declare
-  column_name text;
+  definition text;
+  name text;
 begin
   if to_regclass('public.local_training_jobs') is null then
     create table public.local_training_jobs (
@@ -68,13 +80,19 @@ begin
     insert into private.undo (step, statement) values ('training_jobs', 'the table was made here');
   end if;
   perform private.lock_in_turns('public.local_training_jobs');
-  -- A rollback renames these columns, so that it loses nothing.
-  foreach column_name in array array['job_token_hash', 'job_token_expires_at', 'upload_attempt', 'heartbeat_at',
-                                     'result_note', 'failure_stage'] loop
+  -- Times are when the token ends (null: never) and when the pod was last heard of; result_note is a sentence for people;
+  -- failure_stage is training (final), publish (finalize mends it) or lost (the pod vanished). A rollback takes nothing
+  -- away: it renames the columns that were added here.
+  foreach definition in array array['job_token_hash bytea', 'job_token_expires_at timestamptz',
+    'upload_attempt int not null default 0', 'heartbeat_at timestamptz', 'result_note text', 'failure_stage text'] loop
+    name := split_part(definition, ' ', 1);
     if exists (select from pg_attribute where attrelid = 'public.local_training_jobs'::regclass
-                 and attname = 'rolled_back_' || column_name and not attisdropped) then
-      execute format('alter table public.local_training_jobs rename column %I to %I',
-        'rolled_back_' || column_name, column_name);
+                 and attname = 'rolled_back_' || name and not attisdropped) then
+      execute format('alter table public.local_training_jobs rename column %I to %I', 'rolled_back_' || name, name);
+    elsif not exists (select from pg_attribute where attrelid = 'public.local_training_jobs'::regclass
+                        and attname = name and not attisdropped) then
+      execute 'alter table public.local_training_jobs add column ' || definition;
+      insert into private.undo (step, statement) values ('columns', name);
     end if;
   end loop;
 end $$;
@@ -87,16 +105,7 @@ alter table public.local_training_jobs
   add column if not exists error_message text,
   add column if not exists started_at timestamptz,
   add column if not exists completed_at timestamptz,
-  add column if not exists updated_at timestamptz default now(),
-  add column if not exists job_token_hash bytea,              -- sha256 of the token
-  add column if not exists job_token_expires_at timestamptz,  -- null: never
-  add column if not exists upload_attempt int not null default 0,
-  add column if not exists heartbeat_at timestamptz,          -- when the pod was last heard of
-  add column if not exists result_note text,                  -- a sentence for people: why nothing was published, what to do
-  add column if not exists failure_stage text;                -- training: final · publish: finalize mends it · lost: the pod vanished
-
-alter table if exists public.provider_secrets
-  add column if not exists metadata jsonb default '{}'::jsonb;
+  add column if not exists updated_at timestamptz default now();
 
 -- Which migrations are in force, told from the catalog and not from a record of what was once run.
 create or replace function public.agent_migrations() returns table (version text, applied boolean)
@@ -107,7 +116,7 @@ language sql stable set search_path = '' as $$
        and a.attname in ('job_token_hash', 'job_token_expires_at', 'upload_attempt', 'heartbeat_at', 'result_note',
                          'failure_stage') and not a.attisdropped)),
     ('20261124000200', exists (select from pg_catalog.pg_trigger t where t.tgrelid = jobs.id
-       and t.tgname = 'a_hash_job_token' and t.tgenabled <> 'D')),
+       and t.tgname = 'a_hash_job_token' and t.tgenabled in ('O', 'A'))),
     ('20261124000300', exists (select from pg_catalog.pg_constraint c where c.conrelid = jobs.id
        and c.conname = 'ltj_token_hash_chk' and c.convalidated)),
     ('20261124000400', exists (select from pg_catalog.pg_index i where i.indrelid = jobs.id and i.indisvalid
@@ -117,14 +126,14 @@ language sql stable set search_path = '' as $$
          and p.polname = 'agent_only' and not p.polpermissive)
        and not pg_catalog.has_column_privilege('anon', jobs.id, 'job_token', 'select')),
     ('20261124000600', exists (select from pg_catalog.pg_trigger t where t.tgrelid = jobs.id
-       and t.tgname = 'guard_training_job' and t.tgenabled <> 'D')),
+       and t.tgname = 'guard_training_job' and t.tgenabled in ('O', 'A'))),
     ('20261124000700', exists (select from pg_catalog.pg_constraint c where c.conrelid = jobs.id
          and c.conname = 'ltj_status_chk')
        and not exists (select from pg_catalog.pg_constraint c where c.conrelid = jobs.id
          and c.conname in ('ltj_status_chk', 'ltj_progress_chk', 'ltj_stage_chk') and not c.convalidated)),
     ('20261124000800', pg_catalog.to_regclass('public.model_upload_events') is not null
        and exists (select from pg_catalog.pg_trigger t where t.tgrelid = jobs.id
-         and t.tgname = 'audit_training_job' and t.tgenabled <> 'D')),
+         and t.tgname = 'audit_training_job' and t.tgenabled in ('O', 'A'))),
     ('20261124000900', pg_catalog.to_regprocedure('public.mark_stale_jobs(interval)') is not null),
     ('20261124001000', not exists (select from pg_catalog.pg_publication where pubname = 'supabase_realtime')
        or exists (select from pg_catalog.pg_class r join pg_catalog.pg_publication_tables p
@@ -134,5 +143,19 @@ language sql stable set search_path = '' as $$
 $$;
 revoke execute on function public.agent_migrations() from public;
 grant execute on function public.agent_migrations() to anon, authenticated, service_role;
+
+commit;
+
+begin;
+set local client_min_messages = warning;
+
+-- Where the platform keeps its users' tokens, the name that belongs to one is kept beside it.
+do $$
+begin
+  if to_regclass('public.provider_secrets') is not null then
+    perform private.lock_in_turns('public.provider_secrets');
+    alter table public.provider_secrets add column if not exists metadata jsonb default '{}'::jsonb;
+  end if;
+end $$;
 
 commit;

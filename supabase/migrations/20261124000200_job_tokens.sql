@@ -8,20 +8,28 @@ begin;
 create or replace function private.hash_job_token() returns trigger
 language plpgsql set search_path = '' as $$
 begin
-  if new.job_token is not null and (tg_op = 'INSERT' or new.job_token is distinct from old.job_token) then
+  if new.job_token is not null
+     and (tg_op = 'INSERT' or new.job_token is distinct from old.job_token or new.job_token_hash is null) then
     new.job_token_hash := pg_catalog.sha256(pg_catalog.convert_to(new.job_token, 'UTF8'));
   end if;
   return new;
 end $$;
 
--- Null without the header, and so equal to nothing. Shorter tokens can be guessed.
+-- Null without the header, and so equal to nothing. Shorter tokens can be guessed. Headers that are no text are none: an
+-- error here would be met only where there is a row to compare with, and so tell of it.
 create or replace function private.request_job_token_hash() returns bytea
-language sql stable set search_path = '' as $$
-  select case when pg_catalog.length(h.token) between 32 and 256
-    then pg_catalog.sha256(pg_catalog.convert_to(h.token, 'UTF8')) end
-  from (select coalesce(nullif(pg_catalog.current_setting('request.headers', true), ''), '{}')::pg_catalog.json
-    ->> 'x-job-token' as token) h
-$$;
+language plpgsql stable set search_path = '' as $$
+declare
+  token text;
+begin
+  token := nullif(pg_catalog.current_setting('request.headers', true), '')::pg_catalog.json ->> 'x-job-token';
+  if pg_catalog.length(token) between 32 and 256 then
+    return pg_catalog.sha256(pg_catalog.convert_to(token, 'UTF8'));
+  end if;
+  return null;
+exception when data_exception then
+  return null;
+end $$;
 
 -- The other credential: a token that the platform signed, {"role": "anon", "job_id": "…", "exp": …}.
 create or replace function private.request_job_id_claim() returns uuid
@@ -37,7 +45,7 @@ grant execute on function private.request_job_token_hash(), private.request_job_
   to anon, authenticated, service_role;
 
 select private.lock_in_turns('public.local_training_jobs');
-create or replace trigger a_hash_job_token before insert or update of job_token on public.local_training_jobs
+create or replace trigger a_hash_job_token before insert or update on public.local_training_jobs
   for each row execute function private.hash_job_token();
 
 do $$

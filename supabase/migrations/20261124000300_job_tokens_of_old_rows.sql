@@ -30,13 +30,17 @@ begin
         for update skip locked);
       commit;
     end loop;
-    exit when not exists (select from public.local_training_jobs where job_token is not null and job_token_hash is null);
+    exit when not exists (
+      select from public.local_training_jobs where job_token is not null and job_token_hash is null
+        or status = 'failed' and failure_stage is null and starts_with(error_message, 'Not published: '));
     perform pg_sleep(0.1);
   end loop;
   alter table public.local_training_jobs validate constraint ltj_token_hash_chk;  -- the proof that none was left
+  commit;
   -- What an interrupted build of the next migration left: it would be taken for the index.
   if exists (select from pg_index where not indisvalid
                and indexrelid = to_regclass('public.local_training_jobs_token_hash_idx')) then
+    perform private.lock_in_turns('public.local_training_jobs');
     drop index public.local_training_jobs_token_hash_idx;
   end if;
 end $$;

@@ -3,6 +3,7 @@
 
 begin;
 set local client_min_messages = warning;  -- what exists already is no news
+set local search_path = '';  -- policies are read below as text: with all names in full
 
 -- What a pod may write. Everything else in a row is the platform's.
 create or replace function private.pod_columns() returns text[]
@@ -26,13 +27,15 @@ select 'row_rights', undone.statement from (
   union all
   select 'revoke all on public.local_training_jobs from public, anon, authenticated, service_role'
   union all
-  select format('grant %s on public.local_training_jobs to %s', a.privilege_type,
-           case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end)
+  select format('grant %s on public.local_training_jobs to %s%s', a.privilege_type,
+           case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end,
+           case when a.is_grantable then ' with grant option' end)
     from pg_class c, aclexplode(c.relacl) a
     where c.oid = 'public.local_training_jobs'::regclass and a.grantee <> c.relowner
   union all
-  select format('grant %s (%I) on public.local_training_jobs to %s', a.privilege_type, c.attname,
-           case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end)
+  select format('grant %s (%I) on public.local_training_jobs to %s%s', a.privilege_type, c.attname,
+           case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end,
+           case when a.is_grantable then ' with grant option' end)
     from pg_attribute c, aclexplode(c.attacl) a
     where c.attrelid = 'public.local_training_jobs'::regclass and c.attacl is not null and not c.attisdropped
 ) undone (statement)
@@ -57,7 +60,7 @@ begin
       coalesce(qual, '') || ' ' || coalesce(with_check, '') as asks
     from pg_policies p where schemaname = 'public' and tablename = 'local_training_jobs'
   loop
-    if theirs.policyname in ('agent_only', 'agent_select', 'agent_update', 'owner_cancel') then
+    if theirs.policyname in ('agent_only', 'agent_select', 'agent_update', 'owner_cancel', 'uncounted') then
       execute format('drop policy %I on public.local_training_jobs', theirs.policyname);
     elsif theirs.permissive = 'PERMISSIVE' and theirs.roles && '{public,anon,authenticated}'
       and theirs.asks !~ 'auth\.(uid|jwt)\(\)' and not (theirs.asks ~ 'auth\.role\(\)' and theirs.asks ~ 'service_role') then
@@ -72,6 +75,8 @@ begin
   execute 'create policy agent_select on public.local_training_jobs for select to anon using ' || opens;
   execute 'create policy agent_update on public.local_training_jobs for update to anon using ' || opens
     || ' with check ' || opens;
+  create policy uncounted on public.local_training_jobs as restrictive for select to anon, authenticated
+    using (private.uncounted(id::text));
   -- The signed-in owner may cancel. Jobs are inserted by the platform's server.
   create policy owner_cancel on public.local_training_jobs for update to authenticated
     using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));

@@ -10,13 +10,24 @@ insert into private.model_hosts values ('https://huggingface.co') on conflict do
 revoke all on private.model_hosts from public, anon, authenticated, service_role;
 grant select on private.model_hosts to anon;
 
+-- What of an address is the path on an allowed Hub; null if it is none.
+create or replace function private.hub_path(url text) returns text
+language sql stable set search_path = '' as $$
+  select pg_catalog.substr(url, pg_catalog.length(h.origin) + 2) from private.model_hosts h
+  where pg_catalog.starts_with(url, h.origin || '/') and pg_catalog.length(url) <= 512
+    and pg_catalog.substr(url, pg_catalog.length(h.origin) + 1) ~ '^(/[A-Za-z0-9_~%-][A-Za-z0-9._~%-]*)+$'
+  limit 1
+$$;
+revoke execute on function private.hub_path(text) from public;
+grant execute on function private.hub_path(text) to anon;
+
 create or replace function private.guard_training_job() returns trigger
 language plpgsql set search_path = '' as $$
 declare
   pod constant boolean := current_user = 'anon';
   final constant text[] := '{completed,failed,cancelled}';
   may_reopen constant boolean := coalesce(pg_catalog.current_setting('app.allow_reopen', true), '') = 'on';
-  host text;
+  hub_path text;
   linked record;
   may_become text[];
 begin
@@ -29,15 +40,14 @@ begin
       raise exception using errcode = '23514', message = 'error_message and result_note hold 8000 characters';
     end if;
     if new.model_url is not null and new.model_url is distinct from old.model_url then
-      select h.origin into host from private.model_hosts h where pg_catalog.starts_with(new.model_url, h.origin || '/');
-      if host is null or pg_catalog.length(new.model_url) > 512
-         or pg_catalog.substr(new.model_url, pg_catalog.length(host) + 1) !~ '^(/[A-Za-z0-9_~%-][A-Za-z0-9._~%-]*)+$' then
+      hub_path := private.hub_path(new.model_url);
+      if hub_path is null then
         raise exception using errcode = '23514', message = 'model_url is not on an allowed Hub';
       end if;
       -- Where apps look for the model beside model_url.
       if pg_catalog.jsonb_typeof(coalesce(new.metadata, '{}')) = 'object' then
-        new.metadata := coalesce(new.metadata, '{}') || pg_catalog.jsonb_build_object('hf_repo',
-          pg_catalog.split_part(pg_catalog.substr(new.model_url, pg_catalog.length(host) + 2), '/tree/', 1));
+        new.metadata := coalesce(new.metadata, '{}')
+          || pg_catalog.jsonb_build_object('hf_repo', pg_catalog.split_part(hub_path, '/tree/', 1));
       end if;
     end if;
     if old.status = any(final) then

@@ -41,6 +41,7 @@ create index if not exists model_upload_events_job_idx on public.model_upload_ev
 
 alter table public.model_upload_events enable row level security;
 revoke all on public.model_upload_events from public, anon, authenticated, service_role;
+revoke all on sequence public.model_upload_events_id_seq from public, anon, authenticated, service_role;
 grant
   insert (job_id, event_key, event, repo_id, commit_sha, model_url, bytes, files, attempt, detail, happened_at),
   select (id, job_id, event_key, event, source, repo_id, commit_sha, model_url, bytes, files, attempt, from_status,
@@ -52,13 +53,18 @@ grant select, insert on public.model_upload_events to service_role;
 -- The rows of jobs that these look for are themselves only those that the asker may see.
 drop policy if exists agent_insert on public.model_upload_events;
 create policy agent_insert on public.model_upload_events for insert to anon
-  with check (source = 'agent' and exists (select from public.local_training_jobs j where j.id = job_id));
+  with check (source = 'agent' and exists (select from public.local_training_jobs j where j.id = job_id)
+    and (model_url is null or private.hub_path(model_url) is not null));
 drop policy if exists agent_read on public.model_upload_events;
 create policy agent_read on public.model_upload_events for select to anon
   using (exists (select from public.local_training_jobs j where j.id = job_id));
 drop policy if exists owner_read on public.model_upload_events;
 create policy owner_read on public.model_upload_events for select to authenticated
   using (exists (select from public.local_training_jobs j where j.id = job_id and j.user_id = (select auth.uid())));
+
+drop policy if exists uncounted on public.model_upload_events;
+create policy uncounted on public.model_upload_events as restrictive for select to anon, authenticated
+  using (private.uncounted(event_key));
 
 create or replace function private.audit_training_job() returns trigger
 language plpgsql security definer set search_path = '' as $$

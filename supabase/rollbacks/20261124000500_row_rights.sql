@@ -8,6 +8,7 @@ drop policy if exists agent_only on public.local_training_jobs;
 drop policy if exists agent_select on public.local_training_jobs;
 drop policy if exists agent_update on public.local_training_jobs;
 drop policy if exists owner_cancel on public.local_training_jobs;
+drop policy if exists uncounted on public.local_training_jobs;
 
 do $$
 declare

@@ -326,11 +326,19 @@ def test_what_is_no_event_is_refused_to_everybody(columns, code, app, job, pod, 
     before = app.sql("select count(*) from model_upload_events")
     for client in (pod, server):
         answer = client.add(started(job) | columns)
-        hidden = (
-            client is pod and "job_id" in columns
-        )  # to a pod, a job that is not there looks like another's
-        assert answer.json()["code"] == ("42501" if hidden else code), answer.text
+        # What a pod may say at all is asked first: of which job, and of which Hub.
+        by_policy = client is pod and columns.keys() & {"job_id", "model_url"}
+        assert answer.json()["code"] == ("42501" if by_policy else code), answer.text
     assert app.sql("select count(*) from model_upload_events") == before
+
+
+def test_the_address_that_a_pod_tells_is_on_an_allowed_hub(app, job, pod, server):
+    elsewhere = "https://elsewhere.example/ada/m"
+    answer = pod.add(started(job, model_url=elsewhere))
+    assert (answer.status_code, answer.json()["code"]) == (401, "42501")
+    assert pod.add(started(job, "here", model_url=MODEL)).status_code == 201
+    assert server.add(started(job, "there", model_url=elsewhere)).status_code == 201
+    assert trail(app, job, "model_url") == [{"model_url": MODEL}, {"model_url": elsewhere}]
 
 
 @pytest.mark.parametrize(
