@@ -153,15 +153,17 @@ def migrations(*, names: tuple[str, ...], rollback: bool, asked: bool, as_json: 
     other, in Supabase's SQL editor.
 
     \b
-    training-agent migrations all | psql "$DATABASE_URL" -v ON_ERROR_STOP=1
+    training-agent migrations all | psql -v ON_ERROR_STOP=1 "$DATABASE_URL"
     Exit codes of --check: 0 all are in force · 10 config · 15 some are missing, or the row cannot be seen
     76 job-unreachable
     """  # noqa: D301 - click's own mark for a paragraph kept as it is
     from agent.migrations import load
 
+    if rollback and not names:
+        raise click.UsageError("--rollback prints the way back from a NAME; `all` is from everything.")
     if asked:
-        if names or rollback:
-            raise click.UsageError("--check looks at all migrations; leave out NAME and --rollback.")
+        if names:
+            raise click.UsageError("--check looks at all migrations; leave out NAME.")
         from agent.schema_check import SchemaCheck, check_database
         from agent.schema_view import show_check
 

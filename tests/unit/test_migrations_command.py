@@ -64,7 +64,7 @@ def test_a_program_gets_one_object():
     [
         (["nothing"], "There is no migration 'nothing'. There are: 20261124000100_training_jobs"),
         (["all", "--check"], "--check looks at all migrations"),
-        (["--rollback", "--check"], "--check looks at all migrations"),
+        (["--rollback"], "--rollback prints the way back from a NAME"),
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(arguments, words):
