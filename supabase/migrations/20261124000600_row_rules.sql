@@ -24,19 +24,35 @@ grant execute on function private.hub_path(text) to anon;
 create or replace function private.guard_training_job() returns trigger
 language plpgsql set search_path = '' as $$
 declare
-  pod constant boolean := current_user = 'anon';
+  -- Whoever has to show a credential for the row, and is no user: anon, and roles that a platform made for its pods.
+  pod constant boolean := current_user = 'anon' or current_user <> 'authenticated'
+    and pg_catalog.row_security_active('public.local_training_jobs'::pg_catalog.regclass);
   final constant text[] := '{completed,failed,cancelled}';
   may_reopen constant boolean := coalesce(pg_catalog.current_setting('app.allow_reopen', true), '') = 'on';
   hub_path text;
   linked record;
+  mended double precision;
   may_become text[];
 begin
+  -- What a row holds from before these rules would make every write to it fail.
+  if old.progress not between 0 and 100 then
+    mended := least(greatest(nullif(old.progress, 'NaN'), 0), 100);
+    if new.progress is not distinct from old.progress then
+      new.progress := mended;
+    end if;
+    old.progress := mended;
+  end if;
+  if current_user = 'authenticated' then  -- apps send times along; a browser's clock is not trusted either
+    new.completed_at := old.completed_at;
+    new.updated_at := old.updated_at;
+  end if;
   if pod then
     if (new.id, new.user_id, new.job_token, new.job_token_hash, new.job_token_expires_at)
        is distinct from (old.id, old.user_id, old.job_token, old.job_token_hash, old.job_token_expires_at) then
       raise sqlstate 'PT403' using message = 'immutable column', detail = 'a pod does not change whose job it is';
     end if;
-    if pg_catalog.length(new.error_message) > 8000 or pg_catalog.length(new.result_note) > 8000 then
+    if pg_catalog.length(new.error_message) > 8000 and new.error_message is distinct from old.error_message
+       or pg_catalog.length(new.result_note) > 8000 and new.result_note is distinct from old.result_note then
       raise exception using errcode = '23514', message = 'error_message and result_note hold 8000 characters';
     end if;
     if new.model_url is not null and new.model_url is distinct from old.model_url then
@@ -124,6 +140,9 @@ begin
     end if;
     if new.status <> all(final) then
       new.completed_at := null;
+      if not pod and old.status = any(final) then
+        new.heartbeat_at := null;  -- the pod that starts now has not spoken yet
+      end if;
     elsif new.completed_at is not distinct from old.completed_at then
       new.completed_at := pg_catalog.now();
     end if;
@@ -148,7 +167,8 @@ begin
       add constraint ltj_status_chk check (status in
         ('pending', 'queued', 'running', 'paused', 'uploading', 'completed', 'failed', 'cancelled')) not valid,
       add constraint ltj_progress_chk check (progress is null or (progress >= 0 and progress <= 100)) not valid,
-      add constraint ltj_stage_chk check (failure_stage is null or failure_stage in ('training', 'publish', 'lost')) not valid;
+      add constraint ltj_stage_chk check (failure_stage is null
+        or status = 'failed' and failure_stage in ('training', 'publish', 'lost')) not valid;
   end if;
 end $$;
 

@@ -48,7 +48,9 @@ grant
           to_status, detail, happened_at, created_at)
   on public.model_upload_events to anon;
 grant select on public.model_upload_events to authenticated;
-grant select, insert on public.model_upload_events to service_role;
+grant
+  insert (job_id, event_key, event, repo_id, commit_sha, model_url, bytes, files, attempt, detail, happened_at), select
+  on public.model_upload_events to service_role;
 
 -- The rows of jobs that these look for are themselves only those that the asker may see.
 drop policy if exists agent_insert on public.model_upload_events;
@@ -73,7 +75,7 @@ begin
     insert into public.model_upload_events
       (job_id, event_key, event, source, model_url, from_status, to_status, actor_role, detail)
     values (new.id, 'row:' || pg_catalog.txid_current() || ':' || pg_catalog.clock_timestamp(), 'status_changed', 'trigger',
-      new.model_url, old.status, new.status,
+      pg_catalog."left"(new.model_url, 512), old.status, new.status,
       coalesce(nullif(pg_catalog.current_setting('role', true), 'none'), session_user),
       pg_catalog.jsonb_build_object('progress', new.progress));
   end if;

@@ -241,6 +241,8 @@ def with_what_goes_with_it(before, asked, writer, now):
         row["heartbeat_at"] = now
     if row["status"] != before["status"]:
         row["completed_at"] = now if row["status"] in FINAL else None
+        if writer != "pod" and before["status"] in FINAL and row["status"] not in FINAL:
+            row["heartbeat_at"] = None
         if row["status"] == "completed":
             row |= {"progress": 100.0, "error_message": None}
         if row["status"] != "failed":
@@ -436,6 +438,59 @@ def test_a_pod_writes_8000_characters_and_not_one_more(column, app, put, pod):
     assert app.row(job.id) == before
 
 
+@pytest.mark.parametrize("column", ["error_message", "result_note"])
+def test_a_long_message_of_the_platform_does_not_keep_a_pod_from_its_row(column, app, put, pod):
+    job = put(**{column: "x" * 20_000})
+    before = app.row(job.id)
+    assert pod.write(job, status="running") == "ok"
+    assert changed(app, job, before) == and_its_times(app, job)
+
+
+@pytest.mark.parametrize(("held", "mended"), [(250.0, 100), (float("nan"), 0), (-1.0, 0)])
+def test_a_progress_from_before_the_rules_keeps_nobody_from_the_row(held, mended, app, client, put):
+    for writer, changes in (("pod", {"status": "running"}), ("owner", {"status": "cancelled"})):
+        app.sql("alter table local_training_jobs drop constraint ltj_progress_chk")
+        job = put(progress=held)
+        check = "progress is null or (progress >= 0 and progress <= 100)"
+        app.sql(f"alter table local_training_jobs add constraint ltj_progress_chk check ({check}) not valid")
+        assert Writer(app, client, writer).write(job, **changes) == "ok"
+        assert app.row(job.id)["progress"] == mended
+        pod_too = Writer(app, client).write(job, status="completed", progress=100)
+        assert pod_too == ("ok" if writer == "pod" else "PT409")
+
+
+def test_a_stage_without_a_failure_is_refused(app, put, pod, server):
+    job = put()
+    before = app.row(job.id)
+    for writer in (pod, server):
+        for stage in STAGES:
+            assert writer.write(job, failure_stage=stage) == "23514"
+            assert app.row(job.id) == before
+
+
+def test_the_times_of_a_job_are_not_its_owners(app, put, owner):
+    job = put()
+    before = app.row(job.id)
+    assert owner.write(job, completed_at="2001-01-01", updated_at="2999-01-01") == "ok"
+    assert app.row(job.id) == before
+    assert owner.write(job, status="cancelled", completed_at="2001-01-01", updated_at="2999-01-01") == "ok"
+    row = app.row(job.id)
+    assert BEFORE < row["completed_at"] == row["updated_at"] < datetime(2999, 1, 1, tzinfo=UTC)
+
+
+def test_a_role_that_a_platform_made_for_its_pods_obeys_the_rules_of_pods(app, put):
+    job = put("cancelled")
+    with app.connect() as session:
+        session.execute("create role pods; grant anon to pods")
+        session.execute("set local role pods")
+        headers = json.dumps({"x-job-token": TOKEN})
+        session.execute("select set_config('request.headers', %s, true)", [headers])
+        with pytest.raises(psycopg.Error) as refused:
+            session.execute("update local_training_jobs set status = 'running' where id = %s", [job.id])
+        session.rollback()
+    assert refused.value.sqlstate == "PT409"
+
+
 def test_a_pod_that_fails_without_a_stage_failed_in_training(app, put, pod):
     job = put()
     assert pod.write(job, status="failed", failure_stage=None) == "ok"
@@ -562,15 +617,6 @@ def test_an_address_brings_no_other_status_to_a_completed_job(status, app, put, 
     before = app.row(job.id)
     assert pod.write(job, status=status, model_url=MODEL) == "PT409"
     assert app.row(job.id) == before
-
-
-@pytest.mark.parametrize("state", ["completed", "cancelled"])
-def test_a_stage_that_was_left_on_a_row_opens_it_only_if_it_failed(state, app, put, pod):
-    for stage in ("publish", "lost"):
-        job = put(state, failure_stage=stage)
-        before = app.row(job.id)
-        assert pod.write(job, result_note="late") == "PT409"
-        assert app.row(job.id) == before
 
 
 @pytest.mark.parametrize("state", ["failed", "training", "cancelled"])

@@ -141,6 +141,14 @@ def test_a_job_is_lost_if_it_should_run_and_was_heard_of_and_nothing_moves_it(
     assert (app.row(job.id) == before) is not is_marked
 
 
+def test_a_job_that_is_started_again_is_not_lost_for_the_silence_of_its_old_pod(app, client):
+    job = silent(app, status="failed")
+    app.sql("update local_training_jobs set status = 'running' where id = %s", job.id)
+    assert app.row(job.id)["heartbeat_at"] is None
+    app.change(job.id, updated_at=LONG_AGO)
+    assert app.sql(MARK) == []
+
+
 def test_every_lost_job_is_named_once(app, client):
     lost = {silent(app).id for _ in range(3)}
     kept = silent(app, heard="1 minute")

@@ -360,10 +360,20 @@ def test_a_pod_does_not_tell_what_only_the_server_knows(column, value, app, job,
 
 
 def test_what_the_trigger_saw_is_told_by_the_trigger_only(app, job, server):
-    for told in ({"event": "status_changed"}, {"source": "trigger"}, {"source": "somebody"}):
-        answer = server.add(started(job, **told))
-        assert (answer.status_code, answer.json()["code"]) == (400, "23514")
+    forged = {"source": "trigger", "from_status": "running", "to_status": "completed", "actor_role": "anon"}
+    for told, code in (
+        ({"event": "status_changed"}, "23514"),
+        ({"event": "status_changed"} | forged, "42501"),
+    ):
+        assert server.add(started(job, **told)).json()["code"] == code
     assert trail(app, job) == []
+
+
+def test_an_address_that_is_too_long_for_an_event_is_cut_there_and_nowhere_else(app, job, server):
+    url = "https://elsewhere.example/" + "x" * 600
+    server.change(job, model_url=url)
+    assert app.row(job.id)["model_url"] == url
+    assert trail(app, job, "model_url") == [{"model_url": url[:512]}]
 
 
 def test_the_platform_adds_events_in_its_own_name(app, job, server):
