@@ -488,7 +488,6 @@ CHANGING = [
             "delete it": f"DELETE {ONE}",
             "delete all": f"DELETE {JOBS}?id=not.is.null",
             "insert a job of its owner": (f"POST {JOBS}?columns=user_id,model_name,status", NEW),
-            "insert a job with a token": (f"POST {JOBS}", {**NEW, "id": MALLORY, "job_token": TOKEN}),
         }
         | {
             f"merge into it{target}": (f"POST {JOBS}{target}", NEW, MERGE)
@@ -546,5 +545,16 @@ REACHING = [
         {"look into the catalog": (f"GET pg_class?relname=eq.{JOBS}", None, COUNT | CATALOG)},
     ),
 ]
-ATTACKS = [*READING, *COUNTING, *GUESSING, *CHANGING, *TELLING, *REACHING]
+FORGING = attacks(
+    "changed",
+    "naive",
+    {
+        "forge a job that its token opens": (
+            f"POST {JOBS}",
+            {**NEW, "id": "00000000-0000-4000-8000-000000000002", "job_token": TOKEN},
+            {"x-job-token": TOKEN},
+        )
+    },
+)
+ATTACKS = [*READING, *COUNTING, *GUESSING, *CHANGING, *TELLING, *REACHING, *FORGING]
 ONE_OF_EACH = (READING[0], COUNTING[0], GUESSING[0], CHANGING[0], TELLING[0], REACHING[0])
