@@ -110,7 +110,7 @@ class Connection:
             RemoteFailure: in the server's words, with its code.
         """
         query = self._rest.from_(table).select(*columns).eq("job_id", job_id)
-        return self._rows_with(columns, self._answer(query.order("id", desc=True).limit(limit)))
+        return self._rows_with(columns, self._answer(query.order("created_at", desc=True).limit(limit)))
 
     def call(self, function: str, columns: Sequence[str]) -> list[dict[str, Any]]:
         """The rows that a function of the database returns.

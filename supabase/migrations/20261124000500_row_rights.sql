@@ -60,7 +60,7 @@ begin
       coalesce(qual, '') || ' ' || coalesce(with_check, '') as asks
     from pg_policies p where schemaname = 'public' and tablename = 'local_training_jobs'
   loop
-    if theirs.policyname in ('agent_only', 'agent_select', 'agent_update', 'owner_cancel', 'uncounted') then
+    if theirs.policyname in ('agent_only', 'agent_adds_none', 'agent_select', 'agent_update', 'owner_cancel', 'uncounted') then
       execute format('drop policy %I on public.local_training_jobs', theirs.policyname);
     elsif theirs.permissive = 'PERMISSIVE' and theirs.roles && '{public,anon,authenticated}'
       and theirs.asks !~ 'auth\.(uid|jwt)\(\)' and not (theirs.asks ~ 'auth\.role\(\)' and theirs.asks ~ 'service_role') then
@@ -72,6 +72,7 @@ begin
   -- Whatever other policies allow the anonymous, now or later: no row without its credential.
   execute 'create policy agent_only on public.local_training_jobs as restrictive for all to anon using ' || opens
     || ' with check ' || opens;
+  create policy agent_adds_none on public.local_training_jobs as restrictive for insert to anon with check (false);
   execute 'create policy agent_select on public.local_training_jobs for select to anon using ' || opens;
   execute 'create policy agent_update on public.local_training_jobs for update to anon using ' || opens
     || ' with check ' || opens;

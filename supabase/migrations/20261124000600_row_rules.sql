@@ -146,9 +146,9 @@ begin
     elsif new.completed_at is not distinct from old.completed_at then
       new.completed_at := pg_catalog.now();
     end if;
-    if new.status <> 'failed' then
-      new.failure_stage := null;
-    end if;
+  end if;
+  if new.status is distinct from 'failed' and new.failure_stage is not distinct from old.failure_stage then
+    new.failure_stage := null;  -- also one that was left while these rules were not in force
   end if;
   return new;
 end $$;

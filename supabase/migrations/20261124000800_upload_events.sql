@@ -33,21 +33,24 @@ create table if not exists public.model_upload_events (
   happened_at timestamptz check (isfinite(happened_at)),  -- by the pod's clock
   actor_role text not null default current_user,
   request_id text default (nullif(current_setting('request.headers', true), '')::json ->> 'x-request-id'),
-  created_at timestamptz not null default now(),
+  created_at timestamptz not null default clock_timestamp(),
   unique (job_id, event_key),
   constraint only_the_trigger_sees_the_row_change check ((event = 'status_changed') = (source = 'trigger'))
 );
-create index if not exists model_upload_events_job_idx on public.model_upload_events (job_id, id);
+create index if not exists model_upload_events_job_idx on public.model_upload_events (job_id, created_at);
 
 alter table public.model_upload_events enable row level security;
+-- Nobody is shown `id`: it counts the events of everybody.
 revoke all on public.model_upload_events from public, anon, authenticated, service_role;
 revoke all on sequence public.model_upload_events_id_seq from public, anon, authenticated, service_role;
 grant
   insert (job_id, event_key, event, repo_id, commit_sha, model_url, bytes, files, attempt, detail, happened_at),
-  select (id, job_id, event_key, event, source, repo_id, commit_sha, model_url, bytes, files, attempt, from_status,
-          to_status, detail, happened_at, created_at)
+  select (job_id, event_key, event, source, repo_id, commit_sha, model_url, bytes, files, attempt, from_status, to_status,
+          detail, happened_at, created_at)
   on public.model_upload_events to anon;
-grant select on public.model_upload_events to authenticated;
+grant select (job_id, event_key, event, source, repo_id, commit_sha, model_url, bytes, files, attempt, from_status,
+              to_status, detail, happened_at, actor_role, request_id, created_at)
+  on public.model_upload_events to authenticated;
 grant
   insert (job_id, event_key, event, repo_id, commit_sha, model_url, bytes, files, attempt, detail, happened_at), select
   on public.model_upload_events to service_role;
@@ -73,11 +76,11 @@ language plpgsql security definer set search_path = '' as $$
 begin
   if (new.status, new.model_url) is distinct from (old.status, old.model_url) then
     insert into public.model_upload_events
-      (job_id, event_key, event, source, model_url, from_status, to_status, actor_role, detail)
-    values (new.id, 'row:' || pg_catalog.txid_current() || ':' || pg_catalog.clock_timestamp(), 'status_changed', 'trigger',
+      (job_id, event_key, event, source, model_url, from_status, to_status, actor_role, detail, created_at)
+    values (new.id, 'row:' || pg_catalog.gen_random_uuid(), 'status_changed', 'trigger',
       pg_catalog."left"(new.model_url, 512), old.status, new.status,
       coalesce(nullif(pg_catalog.current_setting('role', true), 'none'), session_user),
-      pg_catalog.jsonb_build_object('progress', new.progress));
+      pg_catalog.jsonb_build_object('progress', new.progress), pg_catalog.now());
   end if;
   return null;
 end $$;

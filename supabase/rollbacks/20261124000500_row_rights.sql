@@ -5,6 +5,7 @@ set local client_min_messages = warning;  -- what exists already is no news
 
 select private.lock_in_turns('public.local_training_jobs');
 drop policy if exists agent_only on public.local_training_jobs;
+drop policy if exists agent_adds_none on public.local_training_jobs;
 drop policy if exists agent_select on public.local_training_jobs;
 drop policy if exists agent_update on public.local_training_jobs;
 drop policy if exists owner_cancel on public.local_training_jobs;

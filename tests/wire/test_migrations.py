@@ -58,6 +58,7 @@ OLD_ROWS = (
         "progress": 7,
     },
     {"status": "cancelled", "job_token": "a token", "completed_at": "-infinity"},
+    {"status": "failed", "job_token": "d" * 43, "error_message": "gone"},
     {"status": "failed", "job_token": "b" * 43, "error_message": "Not published: the token may not write"},
     {"status": "failed", "job_token": None, "error_message": "Not published: "},
     {"status": "failed", "job_token": "c" * 43, "error_message": "CUDA out of memory. Not published: it"},
@@ -138,7 +139,7 @@ def fill(project):
     if project.has(JOBS) and not project.rows():
         add_old_rows(project)
     if project.has(JOBS) and "job_token_hash" in all_columns(project):
-        project.ask(f"update {JOBS} set {NEW_CONTENTS} where status = 'cancelled'", b"\x00\xff", ODD)
+        project.ask(f"update {JOBS} set {NEW_CONTENTS} where error_message = 'gone'", b"\x00\xff", ODD)
     if project.has(HOSTS):
         project.ask(f"insert into {HOSTS} values ('https://hub.lab.example:8443') on conflict do nothing")
     if project.has(EVENTS) and not project.rows(EVENTS):
@@ -399,7 +400,6 @@ GRANTED = {
     "function private.request_job_token_hash(): anon: execute",
     "function private.request_job_token_hash(): authenticated: execute",
     "relation private.model_hosts: anon: select",
-    "relation public.model_upload_events: authenticated: select",
 }
 
 
@@ -605,6 +605,7 @@ def test_old_rows_that_finalize_may_mend_are_marked_and_no_others(shipped):
         "Not published: the token may not write": "publish",
         "Not published: ": "publish",
         "CUDA out of memory. Not published: it": None,
+        "gone": "lost",
     }
 
 
@@ -624,6 +625,19 @@ def test_a_pod_that_runs_meanwhile_is_heard_after_every_file(shipped, direction)
     for number, step in enumerate(steps, 20):
         getattr(shipped, direction)(step)
         assert shipped.ask_as("anon", beat % number, token=TOKEN) == [(number,)]
+
+
+def test_a_job_that_was_started_again_while_the_rules_were_taken_back_is_heard(shipped):
+    lost = {"status": "failed", "error_message": "Not published: the Hub is away", "job_token": TOKEN}
+    add_old_rows(shipped, [lost])
+    shipped.up(*NAMES)
+    taken_back = NAMES[NAMES.index("row_rules") :]
+    shipped.down(*reversed(taken_back))
+    again = f"update {JOBS} set status = 'running', error_message = null where id = '{job_id(0)}'"
+    shipped.ask_as("service_role", f"{again} returning id")
+    shipped.up(*taken_back)
+    beat = f"update {JOBS} set progress = 20 where id = '{job_id(0)}' returning status"
+    assert shipped.ask_as("anon", beat, token=TOKEN) == [("running",)]
 
 
 # What one platform has and others have not
@@ -704,7 +718,7 @@ def test_policies_that_open_rows_to_everybody_go_and_come_back_and_all_others_st
     with surprise(cluster, "policies", THEIR_POLICIES) as project:
         before = project.describe("public")
         project.up(*NAMES)
-        own = {"agent_only", "agent_select", "agent_update", "owner_cancel", "uncounted"}
+        own = {"agent_only", "agent_adds_none", "agent_select", "agent_update", "owner_cancel", "uncounted"}
         assert policies(project) == KEPT_POLICIES | own
         assert columns_for(project, "authenticated", "insert") == all_columns(project)
         project.up("row_rights")
@@ -764,6 +778,21 @@ def test_what_was_sent_to_subscribers_before_is_sent_again_after_the_rollback(cl
         assert described[f"relation {JOBS}"]["replica identity"] == "d"
         project.down(*reversed(NAMES))
         assert without_what_a_rollback_keeps(project.describe("public")) == before
+
+
+IDENTITY_LOST = f"""
+create unique index lost on {JOBS} (id);
+alter table {JOBS} replica identity using index lost;
+drop index lost;
+"""
+
+
+def test_a_replica_identity_whose_index_is_gone_is_no_obstacle(cluster):
+    with surprise(cluster, "replica identity lost", IDENTITY_LOST) as project:
+        for _ in range(2):
+            project.up(*NAMES)
+            assert project.in_force() == set(NAMES)
+            project.down(*reversed(NAMES))
 
 
 @pytest.mark.parametrize(

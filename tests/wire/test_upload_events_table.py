@@ -66,7 +66,7 @@ class Client:
         assert answer.status_code == 204, answer.text
 
     def sees(self, job, columns="event_key"):
-        query = {"job_id": f"eq.{job.id}", "select": columns, "order": "id"}
+        query = {"job_id": f"eq.{job.id}", "select": columns, "order": "created_at"}
         answer = self.ask("GET", EVENTS, params=query)
         assert answer.status_code == 200, answer.text
         return answer.json()
@@ -464,7 +464,14 @@ def test_a_pod_forges_no_change_of_its_row_even_where_an_app_granted_it_everythi
     assert "row-level security policy" in refused.value.diag.message_primary
 
 
-@pytest.mark.parametrize("column", ["actor_role", "request_id", "*"])
+@pytest.mark.parametrize("column", ["id", "*"])
+def test_what_counts_the_events_of_everybody_is_shown_to_the_server_only(column, job, pod, owner, server):
+    asked = f"{EVENTS}?job_id=eq.{job.id}&select={column}"
+    for who, code in ((pod, 401), (owner, 403), (server, 200)):
+        assert who.ask("GET", asked).status_code == code
+
+
+@pytest.mark.parametrize("column", ["actor_role", "request_id"])
 def test_what_only_the_server_knows_is_shown_to_users_and_to_no_pod(column, job, pod, owner):
     answer = pod.ask("GET", f"{EVENTS}?job_id=eq.{job.id}&select={column}")
     assert (answer.status_code, answer.json()["code"]) == (401, "42501")
@@ -476,7 +483,7 @@ def test_a_change_of_the_row_is_told_whole(app, job, pod):
     assert pod.ask("PATCH", f"{JOBS}?id=eq.{job.id}", json=asked, headers=by).status_code == 204
     (event,) = trail(app, job, "*")
     assert event.pop("id") > 0
-    assert re.fullmatch(r"row:\d+:20\d\d-.*", event.pop("event_key"))
+    assert re.fullmatch(r"row:[0-9a-f-]{36}", event.pop("event_key"))
     assert event == {
         "job_id": uuid.UUID(job.id),
         "event": "status_changed",
