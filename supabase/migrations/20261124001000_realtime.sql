@@ -10,10 +10,9 @@ begin
   if not exists (select from private.undo where step = 'realtime') then
     insert into private.undo (step, statement)
     select 'realtime', 'alter table public.local_training_jobs replica identity '
-      || case relreplident when 'f' then 'full' when 'n' then 'nothing' when 'i' then 'using index '
-        || (select quote_ident(c.relname) from pg_index i join pg_class c on c.oid = i.indexrelid
-            where i.indrelid = 'public.local_training_jobs'::regclass and i.indisreplident)
-      else 'default' end
+      || case relreplident when 'f' then 'full' when 'n' then 'nothing' when 'd' then 'default'
+        else coalesce('using index ' || (select quote_ident(c.relname) from pg_index i join pg_class c on c.oid = i.indexrelid
+          where i.indrelid = 'public.local_training_jobs'::regclass and i.indisreplident), 'nothing') end
     from pg_class where oid = 'public.local_training_jobs'::regclass;
     if exists (select from pg_publication where pubname = 'supabase_realtime' and not puballtables)
        and not exists (select from pg_publication_tables where pubname = 'supabase_realtime'
