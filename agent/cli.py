@@ -69,7 +69,7 @@ def finalize(
 
     \b
     Exit codes: 0 done or nothing to do · 10 config · 11 artifact · 12 hub-auth · 13 hub-refused
-    14 verify-mismatch · 15 job-refused · 70 a bug · 130/143 signal
+    14 verify-mismatch · 15 job-refused · 17 training-failed · 70 a bug · 130/143 signal
     75 hub-unreachable, 76 job-unreachable: run again
     """  # noqa: D301 - click's own mark for a paragraph kept as it is
     flags = {

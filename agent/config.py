@@ -14,7 +14,6 @@ from uuid import UUID  # noqa: TC003 - pydantic reads the annotation
 from pydantic import (
     AfterValidator,
     AliasChoices,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -26,6 +25,7 @@ from agent import gate, log
 from agent.database_config import DATABASE_FIELDS, JobDatabase, database_warnings, filled_in, project_url
 from agent.errors import ConfigError
 from agent.patterns import Patterns
+from agent.pod_config import PodSettings
 from agent.repo_paths import Placement, parse_paths, parse_placements
 from agent.training_config import DEFAULT_PATH, TrainingConfig, read_training_config
 
@@ -34,10 +34,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 DEFAULT_OUTPUT_DIR = Path("/workspace/fine_tuned_model")
-_NOT_YET = {
-    "AGENT_GIVE_UP_S", "AGENT_ON_FINISH", "AGENT_STOP_AFTER_S", "AGENT_CHILD_ENV", "AGENT_PUBLISH_ON_FAILURE",
-    "AGENT_WARM", "AGENT_WARM_MBPS", "AGENT_NOTIFY_URLS",
-}  # fmt: skip
+_NOT_YET = {"AGENT_WARM", "AGENT_WARM_MBPS", "AGENT_NOTIFY_URLS"}
 _SECRET_FILES = (
     "HF_TOKEN", "JOB_TOKEN", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_ROLE_KEY",
 )  # fmt: skip
@@ -73,7 +70,7 @@ def _names(*names: str) -> Any:  # noqa: ANN401 - pydantic's FieldInfo
     return Field(default=None, validation_alias=AliasChoices(*names))
 
 
-class Config(BaseModel):
+class Config(PodSettings):
     """What one finalize was asked to do; frozen, its secrets hidden in `repr`."""
 
     model_config = ConfigDict(

@@ -7,6 +7,7 @@
     ├── HubRefusedError      13  hub-refused        the Hub, or what it holds, forbids this
     ├── VerifyMismatchError  14  verify-mismatch    the Hub does not hold what was on disk
     ├── JobRefusedError      15  job-refused        cancelled, or the row cannot be written
+    ├── TrainingFailedError  17  training-failed    the command under `run` did not end well
     ├── HubUnreachableError  75  hub-unreachable    run again, nothing is lost
     └── JobUnreachableError  76  job-unreachable    run again, the model is published
     Interrupted (a BaseException)  143 / 130        a signal asked us to stop
@@ -76,6 +77,13 @@ class JobRefusedError(AgentError):
 
     code = "job-refused"
     exit_code = 15
+
+
+class TrainingFailedError(AgentError):
+    """The training itself failed: there is no model to publish."""
+
+    code = "training-failed"
+    exit_code = 17
 
 
 class HubUnreachableError(AgentError):

@@ -29,9 +29,9 @@ def test_each_failure_has_the_code_and_exit_code_of_the_contract(kind, code, exi
 
 def test_no_two_failures_share_a_code():
     kinds = errors.AgentError.__subclasses__()
-    assert len(kinds) == 8
-    assert len({kind.code for kind in kinds}) == 8
-    assert len({kind.exit_code for kind in kinds}) == 8
+    assert len(kinds) == 9
+    assert len({kind.code for kind in kinds}) == 9
+    assert len({kind.exit_code for kind in kinds}) == 9
 
 
 def test_a_failure_without_a_hint_cannot_be_made():
