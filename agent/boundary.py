@@ -6,16 +6,16 @@ import json
 import os
 import signal
 import sys
-import traceback
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from agent.errors import EXIT_BUG, AgentError, Interrupted
+from agent import ending
+from agent.errors import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import FrameType
 
     from agent.config import Config
@@ -23,20 +23,7 @@ if TYPE_CHECKING:
 PROGRAM = "training-agent"
 
 
-class Answer(Protocol):
-    """What a command has to say in the end."""
-
-    error: dict[str, str] | None
-
-    def failed(self, error: BaseException, *, code: str, message: str, hint: str) -> None:
-        """Note why it ended early."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The JSON object that callers read."""
-        ...
-
-
-A = TypeVar("A", bound=Answer)
+A = TypeVar("A", bound=ending.Answer)
 
 
 def run(
@@ -59,12 +46,13 @@ def run(
     from agent import config as configuration
     from agent import log
 
-    exit_code = 0
     answers = _keep_stdout()
     style = configuration.asked_log_format() or ("console" if sys.stderr.isatty() else "json")
     log.configure(style=style, level="info")
     state_dir = None
-    try:
+
+    def tell() -> None:
+        nonlocal style, state_dir
         _on_signals(_interrupt)
         config = configuration.load(flags=flags)
         state_dir = config.state_dir
@@ -75,21 +63,8 @@ def run(
         for warning in [*config.warnings, *prepare(os.environ, config.state_dir)]:
             log.get_logger().warning(warning)
         story(config, outcome)
-    except AgentError as error:
-        exit_code = error.exit_code
-        outcome.failed(error, code=error.code, message=error.message, hint=error.hint)
-    except Interrupted as error:
-        exit_code = error.exit_code
-        outcome.failed(error, code=error.code, message=str(error), hint="Run the same command to continue.")
-    except Exception as error:  # noqa: BLE001 - the boundary: a bug of ours must not look like anything else
-        exit_code = EXIT_BUG
-        where = _report_bug(state_dir)
-        outcome.failed(
-            error,
-            code="bug",
-            message=f"This is a bug in the agent: {type(error).__name__}: {error}",
-            hint=f"Please report it with {where}; the model in the output folder was not touched.",
-        )
+
+    exit_code = ending.told(tell, outcome, lambda: state_dir)
     _on_signals(signal.SIG_IGN)  # only the answer is left to give, and a signal must not cut it in half
     os.dup2(answers, sys.stdout.fileno())
     if as_json:
@@ -99,6 +74,22 @@ def run(
     if outcome.error:
         _last_words(outcome.error, exit_code, style)
     return exit_code
+
+
+def listen() -> None:
+    """Hear signals again, after the answer was given."""
+    _on_signals(_interrupt)
+
+
+def write_answer(path: Path, answer: ending.Answer) -> None:
+    """Write the answer as one JSON object, whole or not at all; a file that cannot be written is told."""
+    from agent import log
+    from agent.durable import write_durably
+
+    try:
+        write_durably(path, json.loads(log.redact(json.dumps(answer.as_json()))))
+    except OSError as error:
+        log.get_logger().error("the answer cannot be written", file=str(path), because=str(error))
 
 
 def _keep_stdout() -> int:
@@ -135,17 +126,3 @@ def _last_words(error: dict[str, str], exit_code: int, style: str) -> None:
         return
     words = f"error: {error['message']}\n {error['code']} (exit {exit_code}): {error['hint']}\n next: {rerun}"
     click.echo(log.redact(words), err=True)
-
-
-def _report_bug(state_dir: Path | None) -> str:
-    from agent import log
-
-    trace = log.redact(traceback.format_exc())
-    try:
-        folder = state_dir or Path.cwd()
-        folder.mkdir(parents=True, exist_ok=True)
-        report = folder / "bug-report.txt"
-        report.write_text(trace, encoding="utf-8")
-    except OSError:
-        return f"this trace:\n{trace}"
-    return str(report)
