@@ -25,7 +25,8 @@ from agent import gate, log
 from agent.database_config import DATABASE_FIELDS, JobDatabase, database_warnings, filled_in, project_url
 from agent.errors import ConfigError
 from agent.patterns import Patterns
-from agent.pod_config import PodSettings
+from agent.pod_config import UNDER_RUN, PodSettings
+from agent.ranks import other_rank
 from agent.repo_paths import Placement, parse_paths, parse_placements
 from agent.training_config import DEFAULT_PATH, TrainingConfig, read_training_config
 
@@ -141,6 +142,8 @@ class Config(PodSettings):
         "info", validation_alias="AGENT_LOG_LEVEL"
     )
     hyperparameters: dict[str, str | bool | float] = Field(default_factory=dict)
+    other_rank: str | None = None
+    under_run: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
@@ -206,7 +209,12 @@ def load(environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | No
     given = {name: value for name, value in (flags or {}).items() if value is not None and str(value).strip()}
     of_database = {field: _given(field, values | given) for field in DATABASE_FIELDS}
     warned = (*_warnings(values), *database_warnings(of_database, values | given))
-    found = {"warnings": warned, "hyperparameters": training.hyperparameters}
+    found = {
+        "warnings": warned,
+        "hyperparameters": training.hyperparameters,
+        "other_rank": other_rank(values),
+        "under_run": UNDER_RUN in values,
+    }
     values = _defaults(values, training) | values | given | found
     try:
         config = Config.model_validate(values)

@@ -15,6 +15,9 @@ WITHHELD = (
     "INTERNAL_API_KEY", "RUNPOD_API_KEY", "RUNPOD_TERMINATE_API_KEY",
 )  # fmt: skip
 
+# The folder that the callback reports to; `run` sets it, and knows by it what belongs to its training.
+UNDER_RUN = "TRAINING_AGENT_REPORTS"
+
 OnFinish = Literal["keep", "stop", "terminate"]
 
 

@@ -1,0 +1,163 @@
+"""How far this pod came with this job: what a container that is started again must know.
+
+RunPod starts the container again whenever its main process ends, also after exit 0. The marker on the
+volume is what keeps a training from being started twice and a pod from being stopped twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.durable import read_document, write_durably
+from agent.errors import ConfigError
+from agent.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+VERSION = 1
+NEW, TRAINING, STOPPED, TRAINED, FINISHED, LEAVING, LEFT = (
+    "new", "training", "stopped", "trained", "finished", "leaving", "left",
+)  # fmt: skip
+OVER = (FINISHED, LEAVING, LEFT)
+_TYPES: dict[str, type | tuple[type, ...]] = {"str": str, "float": (int, float), "int": int, "bool": bool}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One job in one pod; moments are Unix seconds.
+
+    `phase` is new, training (began, and nobody heard of its end), stopped (we were told to stop it), trained
+    (it ended), finished (its model was dealt with), leaving (the end of the pod is being asked for) or left.
+    `trained` says that the training ended somehow. `vanished` counts the starts in a row of which nobody
+    heard the end and which left nothing new.
+    """
+
+    phase: str = NEW
+    begun_at: float = 0.0
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    vanished: int = 0
+    process: str = ""
+    trained: bool = False
+    child_exit: int | None = None
+    finished_at: float = 0.0
+    exit_code: int = 0
+    result: str = ""
+    proven: bool = False
+    left_at: float = 0.0
+
+
+class Marker:
+    """The marker of one job in one pod, kept in a file.
+
+    Args:
+        path: the file.
+        now: the time, in Unix seconds.
+    """
+
+    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+        self.path, self.now = path, now
+        self.mark = Mark()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the only one at work on it; whoever else is, is waited for. Reads the marker.
+
+        Raises:
+            ConfigError: it cannot be written, and after a restart nobody would know what was done.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            self._lock(handle)
+            self.mark = _read(self.path)
+            yield
+        finally:
+            os.close(handle)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.mark = Mark()
+
+    def begin(self, mark: Mark) -> None:
+        """Note what is begun now, in place of everything before.
+
+        Raises:
+            ConfigError: it cannot be noted.
+        """
+        self.mark = mark
+        try:
+            self._write()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def keep(self, **facts: Any) -> None:  # noqa: ANN401 - fields of Mark
+        """Note what happened; where that cannot be written, a restart may do some of it again."""
+        self.mark = replace(self.mark, **facts)
+        try:
+            self._write()
+        except OSError as error:
+            get_logger().error(
+                "what was done cannot be noted", phase=self.mark.phase, marker=str(self.path),
+                because=str(error),
+            )  # fmt: skip
+
+    def _write(self) -> None:
+        write_durably(self.path, {**asdict(self.mark), "version": VERSION})
+
+    def _lock(self, handle: int) -> None:
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                get_logger().info("waiting for another run of this job in this pod", marker=str(self.path))
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            get_logger().warning("going on without a lock", because=str(error))
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"{self.path} cannot be written: {error}. After a restart of the container nobody would know "
+            "that this job was trained already.",
+            hint="Set AGENT_STATE_DIR to a folder on the volume that can be written.",
+        )
+
+
+def _read(path: Path) -> Mark:
+    """The mark in a file; of a damaged one, what is whole."""
+    document = read_document(path)
+    if document.get("version") != VERSION:
+        return Mark()
+    found: dict[str, Any] = {}
+    for field in fields(Mark):
+        value, kind = document.get(field.name), str(field.type).split(" |")[0]
+        if isinstance(value, _TYPES[kind]):
+            found[field.name] = value
+    return Mark(**found)
+
+
+def process_mark(pid: int) -> str:
+    """What tells a process from every other that will ever have its number: empty if there is none."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    state, *rest = status.rpartition(")")[2].split()
+    return "" if state in {"Z", "X"} else f"{boot}:{pid}:{rest[18]}"  # its start, in ticks since boot
+
+
+def is_running(mark: str) -> bool:
+    """Whether the process with this mark still runs."""
+    pid = mark.split(":")[1] if mark.count(":") == 2 else ""  # noqa: PLR2004 - boot, pid, start
+    return pid.isdecimal() and process_mark(int(pid)) == mark
