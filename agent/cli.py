@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from dataclasses import asdict
@@ -85,13 +86,55 @@ def finalize(
     from agent.finalize_view import show_outcome, show_plan
     from agent.outcome import Outcome
 
+    used: list[Config] = []
+
     def story(config: Config, outcome: Outcome, patience: Patience) -> None:
         from agent.finalize import finalize as run
 
+        used.append(config)
         run(config, outcome, patience, dry_run=dry_run)
 
+    outcome = Outcome()
     show = show_plan if dry_run else show_outcome
-    sys.exit(boundary.run(_patiently(story), flags, Outcome(), as_json=as_json, show=show))
+    exit_code = boundary.run(_patiently(story), flags, outcome, as_json=as_json, show=show)
+    if used and not dry_run:
+        from agent.entrypoint import leave_after_finalize
+
+        boundary.listen()
+        leave_after_finalize(used[0], outcome, exit_code)
+    sys.exit(exit_code)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option(
+    "--json-file",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="PATH",
+    help="Write one JSON object there when all is done; stdout belongs to the training.",
+)
+@click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(*, command: tuple[str, ...], json_file: Path | None) -> None:
+    """Train by running COMMAND, then finalize; on RunPod, stop the pod in the end.
+
+    The job row hears of the progress, and a cancel stops the training. Started again after any crash, it
+    continues: a training that ended is not started again. As the first process of a pod it does not return.
+
+    \b
+    training-agent run -- python train.py --epochs 3
+    Exit codes: those of finalize · 17 training-failed (child_exit in the JSON is its exit code)
+    """  # noqa: D301 - click's own mark for a paragraph kept as it is
+    from agent.entrypoint import Entrypoint
+
+    entrypoint = Entrypoint(command, environ=os.environ, stdout=os.dup(sys.stdout.fileno()))
+
+    def show(outcome: Outcome) -> None:
+        if json_file:
+            boundary.write_answer(json_file, outcome)
+
+    exit_code = boundary.run(entrypoint.tell, {}, entrypoint.outcome, as_json=False, show=show)
+    boundary.listen()
+    entrypoint.leave(exit_code)
+    sys.exit(exit_code)
 
 
 @cli.command()

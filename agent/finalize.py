@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent import artifact, publication
@@ -22,6 +23,7 @@ from agent.plan import plan
 from agent.publisher import Publisher
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from agent.config import Config
@@ -31,7 +33,14 @@ if TYPE_CHECKING:
 MEGA = 1_000_000
 
 
-def finalize(config: Config, outcome: Outcome, patience: Patience, *, dry_run: bool = False) -> None:
+def finalize(
+    config: Config,
+    outcome: Outcome,
+    patience: Patience,
+    *,
+    dry_run: bool = False,
+    seen: Seen | None = None,
+) -> None:
     """Publish the model in the output folder, prove it, and record it.
 
     Args:
@@ -39,14 +48,20 @@ def finalize(config: Config, outcome: Outcome, patience: Patience, *, dry_run: b
         outcome: filled in on the way; true at every moment, also when an error ends this.
         patience: how long to keep trying.
         dry_run: look at everything, change nothing.
+        seen: what is known of the training by whoever ran it.
 
     Raises:
         AgentError: with code, exit code and hint; the row says so too, unless a rerun can mend it.
     """
-    folder = _folder_of(config)
+    if config.other_rank:
+        outcome.result = "skipped"
+        outcome.note = f"{config.other_rank}: only the main process of the main node publishes"
+        get_logger().warning("nothing is published here", because=outcome.note)
+        return
+    folder = folder_of(config)
     with nullcontext() if dry_run else Lock(folder, patience):
         journal = Journal(folder)  # not before: another finalizer may have been writing it
-        story = Finalize(config, outcome, patience, journal)
+        story = Finalize(config, outcome, patience, journal, seen or Seen())
         try:
             story.run(dry_run=dry_run)
         except Interrupted as stop:
@@ -66,17 +81,31 @@ def finalize(config: Config, outcome: Outcome, patience: Patience, *, dry_run: b
             story.job.close()
 
 
-def _folder_of(config: Config) -> Path:
+def folder_of(config: Config) -> Path:
     """The job's folder; a job without a name is known by what it publishes."""
     unnamed = hashlib.sha256(str(config.output_dir.absolute()).encode("utf-8", "surrogateescape"))
     return config.state_dir / str(config.job_id or f"unnamed-{unnamed.hexdigest()[:12]}")
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What somebody knows of a training who saw it run.
+
+    `begun` is when it began. `failure` is what it died of: what it left may be published, but its job failed.
+    """
+
+    begun: datetime | None = None
+    failure: str | None = None
+
+
 class Finalize:
     """One finalize; its methods are the steps of the design, the Hub's part of them is the publisher's."""
 
-    def __init__(self, config: Config, outcome: Outcome, patience: Patience, journal: Journal) -> None:
+    def __init__(
+        self, config: Config, outcome: Outcome, patience: Patience, journal: Journal, training: Seen
+    ) -> None:
         self.config, self.outcome, self.patience, self.journal = config, outcome, patience, journal
+        self.trained = training
         self.job = Job(config, outcome, patience, journal)
 
     def run(self, *, dry_run: bool) -> None:
@@ -148,7 +177,7 @@ class Finalize:
         Raises:
             ArtifactError: they are older than the row says that the training is.
         """
-        started = self.job.training_started
+        started = self.trained.begun or self.job.training_started
         if started and not self.config.allow_stale:
             artifact.refuse_older(self.stock, started)
 
@@ -184,6 +213,10 @@ class Finalize:
             JobUnreachableError: its database does not answer; the model is published.
         """
         hub = self.publisher
+        if self.trained.failure:
+            where = f" What it left: {hub.where_it_is()}" if hub.commit_oid else ""
+            self.job.fail_training(f"{self.trained.failure}{where}")
+            return
         job_id = hub.identity.job_id if hub.identity else self.config.job_id
         assert job_id
         try:
@@ -241,5 +274,7 @@ class Finalize:
             where = f"Training succeeded; the model is in {self.stock.root}: run finalize again."
         else:
             where = f"The output folder is {self.config.output_dir}."
+        if self.trained.failure:
+            return  # whoever ran the training tells what the job failed of
         identity = self.publisher.identity if self.outcome.files else None
         self.job.settle(error, job_id=identity.job_id if identity else None, where=where)

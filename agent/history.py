@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.durable import read_trail
 from agent.errors import AgentError
-from agent.journal import TRAIL
+from agent.journal import TRAIL, TRAINING
 from agent.log import get_logger
 
 if TYPE_CHECKING:
@@ -71,9 +71,12 @@ def _from_database(config: Config, last: int, patience: Patience) -> list[dict[s
 
 
 def _jobs(state_dir: Path) -> list[Path]:
-    return sorted(trail.parent for trail in state_dir.glob(f"*/{TRAIL}"))
+    return sorted({trail.parent for trail in state_dir.glob(f"*/{TRAIL}")})
 
 
 def _on_disk(folders: list[Path]) -> list[dict[str, Any]]:
-    trails = {folder.name: read_trail(folder / TRAIL) for folder in folders}
-    return [{"job": job} | event for job, trail in trails.items() for event in trail if "event" in event]
+    """The events of these jobs, those of their trainings too: `run` keeps them apart."""
+    trails = [
+        (folder.name, trail) for folder in folders for trail in (folder / TRAIL, folder / TRAINING / TRAIL)
+    ]
+    return [{"job": job} | event for job, trail in trails for event in read_trail(trail) if "event" in event]

@@ -9,21 +9,44 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, Interrupted, JobRefusedError, JobUnreachableError
-from agent.jobs import PUBLISH, RUNNING, Heartbeat, JobStore, LocalStore, Row, clean_message, refusal
-from agent.journal import seal
+from agent.jobs import (
+    PUBLISH,
+    RUNNING,
+    TRAINING,
+    Heartbeat,
+    JobStore,
+    LocalStore,
+    Row,
+    clean_message,
+    refusal,
+)
+from agent.journal import Journal, Lock, seal
 from agent.log import get_logger
+from agent.retry import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
     from uuid import UUID
 
     from agent.config import Config
-    from agent.journal import Journal
     from agent.outcome import Outcome
-    from agent.retry import Patience
 
 _LAST_WORDS_S = 1.2  # of the two seconds a signal leaves
 _MOST_EVENTS = 500  # in one request
+
+
+@contextlib.contextmanager
+def alone(config: Config, outcome: Outcome, folder: Path) -> Iterator[Job]:
+    """The row and its journal in `folder`, for a few words; no finalize is at work on them meanwhile."""
+    patience = Patience(config.stall_s, config.deadline_s)
+    with Lock(folder, patience):
+        job = Job(config, outcome, patience, Journal(folder))
+        try:
+            yield job
+            job.report()
+        finally:
+            job.close()
 
 
 class Job:
@@ -81,33 +104,51 @@ class Job:
         except ValueError:
             return None
 
-    def start(self, weights_ns: int) -> None:
+    @property
+    def row(self) -> Row | None:
+        """The row as it was seen last; None if it could not be seen."""
+        return self._row
+
+    def start(self, begun_ns: int) -> None:
         """Say in the row that the work goes on, unless the row could not even be read.
 
         Args:
-            weights_ns: when the weights were written. A row without started_at gets this and not the time of
-                now: no later run may take these weights for older than their training.
+            begun_ns: when it had begun at the latest, for a row without started_at. Of weights that are there
+                it is the moment they were written: no later run may take them for older than their training.
 
         Raises:
             JobRefusedError: it was cancelled meanwhile.
         """
         if self._store and self._row:
             store = self._store
-            begun_by = datetime.fromtimestamp(min(weights_ns / 1e9, time.time()), UTC)
+            begun_by = datetime.fromtimestamp(min(begun_ns / 1e9, time.time()), UTC)
             self._try(lambda: store.start(begun_by.isoformat(timespec="milliseconds")))
 
-    def working(self) -> Heartbeat:
-        """A context that keeps the row warm, also one that could not be reached before."""
+    def working(self, training: Callable[[], Mapping[str, float]] | None = None) -> Heartbeat:
+        """A context that keeps the row warm, also one that could not be reached before.
+
+        Args:
+            training: tells, by column, how far the training came.
+        """
         warm = self._store and (self._row is None or self._row.status == RUNNING) and not self._refused
-        self._heartbeat = Heartbeat(self._beat if warm else None)
+        self._heartbeat = Heartbeat((lambda: self._beat(training)) if warm else None)
         return self._heartbeat
 
-    def _beat(self) -> Row:
+    def _beat(self, training: Callable[[], Mapping[str, float]] | None) -> Row:
         assert self._store
-        row = self._store.beat()
+        row = self._store.beat(training=training() if training else None)
         self._silent = False
         self.report()
         return row
+
+    def hear(self, training: Mapping[str, float]) -> None:
+        """Tell how far the training came in the end; once, for who looks at the row."""
+        if self._store is None or self._silent or not training:
+            return
+        try:
+            self._store.beat(training=training)
+        except AgentError as error:
+            get_logger().warning("the job row was not told how far the training came", because=error.message)
 
     def check(self) -> None:
         """Notice what the heartbeat saw.
@@ -161,12 +202,30 @@ class Job:
             message = f"{error.code}: {error.message} {error.hint} {where}"
         else:
             message = f"bug: {type(error).__name__}: {error} {where}"
-        letter = {"kind": "fail", "job_id": self._outcome.job_id, "message": clean_message(message)}
+        self._fail(self._store, message, PUBLISH)
+
+    def give_up(self, message: str) -> None:
+        """Let the row say that nobody keeps trying to publish; finalize run again mends it."""
+        if self._store:
+            self._fail(self._store, message, PUBLISH)
+
+    def fail_training(self, message: str) -> None:
+        """Let the row say that there will be no model: final, but never over a cancelled or completed row."""
+        if self._store:
+            self._fail(self._store, message, TRAINING)
+
+    def _fail(self, store: JobStore, message: str, stage: str) -> None:
+        job_id = self._outcome.job_id
+        letter = {"kind": "fail", "job_id": job_id, "message": clean_message(message), "stage": stage}
         try:
-            self._outcome.job_status = self._send(self._store, letter).status
-        except AgentError as second:
-            self._silent = isinstance(second, JobUnreachableError)
-            get_logger().error("the failure could not be recorded in the job row", because=second.message)
+            self._outcome.job_status = self._send(store, letter).status
+        except AgentError as error:
+            self._silent = isinstance(error, JobUnreachableError)
+            get_logger().error("the failure could not be recorded in the job row", because=error.message)
+
+    def note(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - JSON
+        """Add an event to the audit trail; `report` passes it on."""
+        self._journal.note(event, **facts)
 
     def report(self) -> None:
         """Tell the job database's audit trail what happened; asked once, the next beat is the retry."""
@@ -205,7 +264,7 @@ class Job:
     def _tell(store: JobStore, letter: dict[str, Any]) -> Row:
         if letter["kind"] == "complete":
             return store.complete(model_url=letter["model_url"], note=letter["note"])
-        return store.fail(message=letter["message"], stage=PUBLISH)
+        return store.fail(message=letter["message"], stage=letter.get("stage", PUBLISH))
 
     def _try(self, ask: Callable[[], Row]) -> None:
         self._row = self._outcome.job_status = None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 TRAIL = "audit.jsonl"
+TRAINING = "training"  # the folder below a job's where `run` keeps the account of the training itself
 _ASK_EVERY_S = 1.0
 
 

@@ -1,0 +1,153 @@
+"""The end of a pod: as it was asked for, after a last look, and never with the only copy of a model.
+
+The request is noted before it is sent. RunPod starts a container again that only ended, and a person may
+start a stopped pod again to look at something: neither must meet a second stop.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from agent.log import get_logger
+from agent.pod import marker
+from agent.pod.release import Decision, Situation, decide, weights_left
+from agent.pod.storage import storage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.config import Config
+    from agent.pod.marker import Marker
+    from agent.pod.runpod import RunPod
+    from agent.pod_config import OnFinish
+
+AFTER_SUCCESS_S, AFTER_FAILURE_S = 3600.0, 120.0
+ASK_AGAIN_S = 600.0
+# A container that died while it asked is back within seconds; a person who starts the pod again is slower.
+_STILL_LEAVING_S = 120.0
+
+
+@dataclass(frozen=True)
+class End:
+    """How a job ended, as far as its pod is concerned.
+
+    `proven`: the Hub was read back and holds the model. `nothing_to_publish`: on purpose. `no_model`: no
+    training came to a good end here.
+    """
+
+    exit_code: int
+    proven: bool = False
+    nothing_to_publish: bool = False
+    no_model: bool = False
+
+
+class Parting:
+    """How one pod is left.
+
+    Args:
+        config: what was asked for, and by which pod.
+        tell: told in a sentence, once, what people must know: that the pod is still there.
+        note: told when the end of the pod is asked for, just before.
+    """
+
+    def __init__(self, config: Config, *, tell: Callable[[str], None], note: Callable[[str], None]) -> None:
+        self._config, self._tell, self._note = config, tell, note
+
+    def leave(self, asked: OnFinish, end: End, marker_of: Marker | None = None) -> bool:
+        """End the pod if that was asked for and may be; True when RunPod confirmed it.
+
+        Args:
+            asked: keep, stop or terminate.
+            end: how the job ended.
+            marker_of: the marker of the run, if there is one.
+        """
+        if asked == "keep" or self._has_left(marker_of):
+            return False
+        decision = self._decide(asked, end)
+        if decision.because:
+            self._shout(decision.because)
+        if decision.action == "keep":
+            return False
+        self._wait(decision.action, end, marker_of)
+        self._note(decision.action)
+        return self._ask(decision.action, marker_of)
+
+    def _decide(self, asked: OnFinish, end: End) -> Decision:
+        places = [self._config.output_dir, *(placed.source for placed in self._config.files)]
+        situation = Situation(
+            proven=end.proven,
+            training_failed=end.no_model,
+            weights_left=weights_left(places),
+            nothing_to_publish=end.nothing_to_publish,
+            storage=storage_of(places, volume_id=self._config.volume_id),
+        )
+        return decide(asked, situation)
+
+    def _has_left(self, marker_of: Marker | None) -> bool:
+        if marker_of is None or not marker_of.mark.left_at:
+            return False
+        since_s = marker_of.now() - marker_of.mark.left_at
+        if marker_of.mark.phase == marker.LEAVING and since_s < _STILL_LEAVING_S:
+            return False
+        get_logger().info("the end of this pod was asked for before; somebody started it again, it is kept")
+        return True
+
+    def _wait(self, action: OnFinish, end: End, marker_of: Marker | None) -> None:
+        """Leave people time for a last look, counted from the end of the job."""
+        grace_s = self._config.stop_after_s
+        if grace_s is None:
+            grace_s = AFTER_FAILURE_S if end.exit_code else AFTER_SUCCESS_S
+        if marker_of:
+            grace_s -= max(0.0, marker_of.now() - marker_of.mark.finished_at)
+        if grace_s > 0:
+            get_logger().info(f"RunPod is asked to {action} this pod", in_s=round(grace_s))
+            time.sleep(grace_s)
+
+    def _ask(self, action: OnFinish, marker_of: Marker | None) -> bool:
+        """Ask for the end of the pod; a run, which nobody watches, asks until it gives up."""
+        pod, told = self._pod(), False
+        over = time.monotonic() + self._config.give_up_s
+        while True:
+            if marker_of:
+                marker_of.keep(phase=marker.LEAVING, left_at=marker_of.now())
+            ended = pod.end("terminate" if action == "terminate" else "stop")
+            last = ended.done or marker_of is None or time.monotonic() + ASK_AGAIN_S > over
+            if marker_of:
+                asked = {"phase": marker.LEFT} if last else {"phase": marker.FINISHED, "left_at": 0.0}
+                marker_of.keep(**asked)
+            if ended.done:
+                get_logger().info(f"RunPod confirmed: {action}", by=ended.how)
+            elif not told:
+                told = True
+                self._shout(
+                    f"Nothing could {action} this pod, and it goes on costing money: {ended.because} "
+                    f"{action.capitalize()} it by hand."
+                )
+            if last:
+                return ended.done
+            time.sleep(ASK_AGAIN_S)
+
+    def _pod(self) -> RunPod:
+        from agent.pod.runpod import RunPod, keys_of
+
+        return RunPod(self._config.pod_id, keys_of(self._config))
+
+    def _shout(self, sentence: str) -> None:
+        get_logger().error(sentence, pod=self._config.pod_id)
+        self._tell(sentence)
+
+
+def is_first_process(pod_id: str | None) -> bool:
+    """Whether our end is the end of the pod's container, which RunPod then starts again."""
+    return pod_id is not None and 1 in {os.getpid(), os.getppid()}
+
+
+def sleep() -> NoReturn:
+    """Wait until the container is ended, and bury what dies meanwhile."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        signal.pause()
