@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from agent.outcome import Outcome
 
 _LAST_WORDS_S = 1.2  # of the two seconds a signal leaves
+_CONTINUE = "run finalize again, it continues where it stopped"
 _MOST_EVENTS = 500  # in one request
 
 
@@ -170,15 +171,15 @@ class Job:
         letter = {"kind": "complete", "job_id": str(job_id), "model_url": model_url, "note": note}
         self._note(self._send(self._store, letter))
 
-    def interrupt(self, stop: Interrupted) -> None:
-        """Try once, for a moment, to let the row say that a rerun continues."""
+    def interrupt(self, stop: Interrupted, what_next: str = _CONTINUE) -> None:
+        """Try once, for a moment, to let the row say what comes next."""
         if self._store is None or self._row is None or self._row.status != RUNNING:
             return
         store, rows = self._store, []
 
         def tell() -> None:
             with contextlib.suppress(Exception):  # one attempt; whatever it meets, the process is leaving
-                rows.append(store.beat(f"{stop}; run finalize again, it continues where it stopped"))
+                rows.append(store.beat(f"{stop}; {what_next}"))
 
         attempt = threading.Thread(target=tell, name="last words", daemon=True)
         attempt.start()

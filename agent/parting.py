@@ -70,9 +70,12 @@ class Parting:
         decision = self._decide(asked, end)
         if decision.because:
             self._shout(decision.because)
-        if decision.action == "keep":
+        if decision.action == "keep" or self._has_no_way(decision.action):
             return False
         self._wait(decision.action, end, marker_of)
+        if marker_of and not marker_of.is_quiet():
+            get_logger().info("another run is at work in this pod, which is kept for it")
+            return False
         self._note(decision.action)
         return self._ask(decision.action, marker_of)
 
@@ -95,6 +98,21 @@ class Parting:
             return False
         get_logger().info("the end of this pod was asked for before; somebody started it again, it is kept")
         return True
+
+    def _has_no_way(self, asked: OnFinish) -> bool:
+        """Say at once what would come to nothing after the last look: there is time to do it by hand."""
+        from agent.pod.runpod import keys_of
+
+        if self._config.pod_id is None:
+            get_logger().warning(f"AGENT_ON_FINISH={asked} has no effect: this is no pod of RunPod")
+            return True
+        if not keys_of(self._config):
+            self._shout(
+                f"Nothing can {asked} this pod, and it goes on costing money: there is no RUNPOD_API_KEY "
+                f"and no RUNPOD_TERMINATE_API_KEY. {asked.capitalize()} it by hand."
+            )
+            return True
+        return False
 
     def _wait(self, action: OnFinish, end: End, marker_of: Marker | None) -> None:
         """Leave people time for a last look, counted from the end of the job."""

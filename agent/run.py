@@ -31,6 +31,7 @@ from agent.journal import TRAINING, Journal
 from agent.log import get_logger
 from agent.outcome import Outcome
 from agent.pod import autopsy, marker
+from agent.pod.marker import container_life
 from agent.pod.output import TrainingLog
 from agent.ranks import other_rank
 from agent.retry import Patience
@@ -112,7 +113,10 @@ class Run:
             self.finish(0)
 
     def is_over(self) -> bool:
-        """Whether an earlier container of this pod did everything. Elsewhere a new run is a new training.
+        """Whether an earlier container of this pod did everything.
+
+        A new run in the same container, or where nothing is started again by itself, was asked for by
+        somebody: it is a new training.
 
         Raises:
             TrainingFailedError: it did, and the training failed.
@@ -120,7 +124,7 @@ class Run:
         mark = self.marker.mark
         if mark.phase not in marker.OVER or mark.exit_code not in _OVER:
             return False
-        if self.config.pod_id is None:
+        if self.config.pod_id is None or mark.life == container_life():
             self.marker.forget()
             return False
         self.outcome.child_exit, self.outcome.published = mark.child_exit, mark.proven
@@ -230,6 +234,7 @@ class Run:
             exit_code=exit_code,
             result=self.outcome.result,
             proven=self.outcome.published,
+            life=container_life(),
         )
 
     def patience(self) -> Patience:

@@ -110,8 +110,10 @@ class Training:
             )
             get_logger().info("the training begins", command=self._command[0], log=str(self._log.path))
             job.note("training_started")
+            look = _looking(job, child)
             with job.working(lambda: _columns(reports)):
-                code = child.run(started=self._note_process, look=_looking(job, child))
+                code = child.run(started=self._note_process, look=look)
+            look()
             job.hear(_columns(reports))
         get_logger().info("the training ended", exit_code=code)
         job.note("training_ended", exit_code=code)
@@ -158,7 +160,7 @@ def _looking(job: Job, child: Child) -> Callable[[], None]:
         job.check()
         if child.signalled is not None and not told:
             told = True
-            job.interrupt(Interrupted(child.signalled))
+            job.interrupt(Interrupted(child.signalled), "the next run starts the training again")
 
     return look
 

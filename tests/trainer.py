@@ -4,7 +4,8 @@ It writes into its diary, a file, when it starts and ends and each step it makes
 
     steps=N          make N checkpoints, going on from the last one that is there
     wait=FILE        wait until there is such a file; with `{step}` in it, before each step
-    save=FOLDER      copy a trained model into OUTPUT_DIR
+    save=FOLDER      copy a trained model into OUTPUT_DIR, with its checkpoints
+    report=JSON      report progress as the callback does
     print=N          print N bytes
     say=TEXT         print a line
     mute             close stdout and stderr
@@ -58,9 +59,11 @@ class Trainer:
 
     @staticmethod
     def save(folder: str) -> None:
-        for path in Path(folder).iterdir():
-            if path.is_file():
-                shutil.copyfile(path, OUTPUT / path.name)
+        shutil.copytree(folder, OUTPUT, dirs_exist_ok=True, copy_function=shutil.copyfile)
+
+    @staticmethod
+    def report(document: str) -> None:
+        (Path(os.environ["TRAINING_AGENT_REPORTS"]) / "progress.json").write_text(document)
 
     @staticmethod
     def print(size: str) -> None:

@@ -25,6 +25,7 @@ VERSION = 1
 NEW, TRAINING, STOPPED, TRAINED, FINISHED, LEAVING, LEFT = (
     "new", "training", "stopped", "trained", "finished", "leaving", "left",
 )  # fmt: skip
+_AT_WORK = "at-work.lock"
 OVER = (FINISHED, LEAVING, LEFT)
 _TYPES: dict[str, type | tuple[type, ...]] = {"str": str, "float": (int, float), "int": int, "bool": bool}
 
@@ -36,7 +37,7 @@ class Mark:
     `phase` is new, training (began, and nobody heard of its end), stopped (we were told to stop it), trained
     (it ended), finished (its model was dealt with), leaving (the end of the pod is being asked for) or left.
     `trained` says that the training ended somehow. `vanished` counts the starts in a row of which nobody
-    heard the end and which left nothing new.
+    heard the end and which left nothing new. `life` is the container's in which it was finished.
     """
 
     phase: str = NEW
@@ -51,6 +52,7 @@ class Mark:
     exit_code: int = 0
     result: str = ""
     proven: bool = False
+    life: str = ""
     left_at: float = 0.0
 
 
@@ -75,15 +77,33 @@ class Marker:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handles = [_open(self.path.with_suffix(".lock")), _open(self.path.parent / _AT_WORK)]
         except OSError as error:
             raise self._unwritable(error) from error
         try:
-            self._lock(handle)
+            self._lock(handles[0], fcntl.LOCK_EX)
+            self._lock(handles[1], fcntl.LOCK_SH)
             self.mark = _read(self.path)
             yield
         finally:
+            for handle in handles:
+                os.close(handle)
+
+    def is_quiet(self) -> bool:
+        """Whether no run is at work in this pod, on this job or another."""
+        try:
+            handle = _open(self.path.parent / _AT_WORK)
+        except OSError:
+            return True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks
+            return True
+        finally:
             os.close(handle)
+        return True
 
     def forget(self) -> None:
         """Begin anew."""
@@ -115,13 +135,13 @@ class Marker:
     def _write(self) -> None:
         write_durably(self.path, {**asdict(self.mark), "version": VERSION})
 
-    def _lock(self, handle: int) -> None:
+    def _lock(self, handle: int, kind: int) -> None:
         try:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, kind | fcntl.LOCK_NB)
             except BlockingIOError:
-                get_logger().info("waiting for another run of this job in this pod", marker=str(self.path))
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                get_logger().info("waiting for another run in this pod", marker=str(self.path))
+                fcntl.flock(handle, kind)
         except OSError as error:
             get_logger().warning("going on without a lock", because=str(error))
 
@@ -131,6 +151,10 @@ class Marker:
             "that this job was trained already.",
             hint="Set AGENT_STATE_DIR to a folder on the volume that can be written.",
         )
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _read(path: Path) -> Mark:
@@ -155,6 +179,11 @@ def process_mark(pid: int) -> str:
         return ""
     state, *rest = status.rpartition(")")[2].split()
     return "" if state in {"Z", "X"} else f"{boot}:{pid}:{rest[18]}"  # its start, in ticks since boot
+
+
+def container_life() -> str:
+    """What tells this life of the container from that before its last restart."""
+    return process_mark(1)
 
 
 def is_running(mark: str) -> bool:
