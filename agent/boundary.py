@@ -54,7 +54,7 @@ def run(
     def tell() -> None:
         nonlocal style, state_dir
         _on_signals(_interrupt)
-        config = configuration.load(flags=flags)
+        config = configuration.load(environment(), flags)
         state_dir = config.state_dir
         style = config.log_format or style
         log.configure(style=style, level=config.log_level)
@@ -74,6 +74,14 @@ def run(
     if outcome.error:
         _last_words(outcome.error, exit_code, style)
     return exit_code
+
+
+def environment() -> dict[str, str]:
+    """The environment, with what the pod was told and this shell was not."""
+    from agent import config as configuration
+    from agent.pod.environ import complete
+
+    return complete(os.environ, [*configuration.variables().values(), ("TRAINING_CONFIG",)])
 
 
 def listen() -> None:

@@ -125,7 +125,7 @@ def run(*, command: tuple[str, ...], json_file: Path | None) -> None:
     """  # noqa: D301 - click's own mark for a paragraph kept as it is
     from agent.entrypoint import Entrypoint
 
-    entrypoint = Entrypoint(command, environ=os.environ, stdout=os.dup(sys.stdout.fileno()))
+    entrypoint = Entrypoint(command, environ=boundary.environment(), stdout=os.dup(sys.stdout.fileno()))
 
     def show(outcome: Outcome) -> None:
         if json_file:

@@ -10,7 +10,7 @@ It writes into its diary, a file, when it starts and ends and each step it makes
     say=TEXT         print a line
     mute             close stdout and stderr
     daemon=FILE      leave a process of another session behind; it holds the pipes until there is such a file
-    deaf             ignore SIGTERM
+    deaf             ignore SIGTERM and SIGINT
     gentle           on SIGTERM write "gentle" into the diary and end with 0
     env=NAME         write the variable into the diary
     exit=N           end with that exit code
@@ -93,6 +93,7 @@ class Trainer:
     @staticmethod
     def deaf(_: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def gentle(self, _: str) -> None:
         def stop(*_: object) -> None:

@@ -2,7 +2,17 @@
 
 from agent.jobs.heartbeat import Heartbeat
 from agent.jobs.local import LocalStore
-from agent.jobs.row import CANCELLED, COMPLETED, PUBLISH, RUNNING, TRAINING, JobStore, Row, clean_message, refusal
+from agent.jobs.row import (
+    CANCELLED,
+    COMPLETED,
+    PUBLISH,
+    RUNNING,
+    TRAINING,
+    JobStore,
+    Row,
+    clean_message,
+    refusal,
+)
 
 __all__ = [
     "CANCELLED",

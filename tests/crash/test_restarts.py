@@ -1,0 +1,222 @@
+"""RunPod starts a container again whenever it ends: one training, one commit, one end of the pod."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.sandbox.loopback import Fault
+from agent.sandbox.runpod import RunPodApi
+from tests.conftest import FIXTURES, ROOT
+from tests.crash.container import Container, agent_command, agent_path
+
+POD, KEY = "pod1x2y3z", "rpa_key_of_the_pod_123456"
+STEPS = 6
+
+
+class PodOfRunPod:
+    """A pod with a volume, a job, and a start command that trains; its container can die at any moment."""
+
+    def __init__(self, hub, app, runpod, pod, tmp_path):
+        self.hub, self.app, self.runpod, self.home = hub, app, runpod, tmp_path
+        self.job = app.add_job(status="pending")
+        self.diary_path, self.gates, self.folder = tmp_path / "diary", tmp_path / "gates", tmp_path / "out"
+        self.gates.mkdir()
+        self.environ = pod.environ(self.folder, **app.environ(self.job)) | {
+            "PATH": os.environ["PATH"], "PYTHONPATH": agent_path(), "HOME": str(tmp_path),
+            "RUNPOD_POD_ID": POD, "RUNPOD_API_KEY": KEY, "AGENT_STOP_AFTER_S": "0",
+            "FAKE_RUNPOD": runpod.endpoint,
+        }  # fmt: skip
+        self.deeds = [
+            f"wait={self.gates}/{{step}}", f"steps={STEPS}", f"wait={self.gates}/save",
+            f"save={FIXTURES / 'sft_lora'}",
+        ]  # fmt: skip
+        self.containers = []
+
+    def start(self, **more):
+        trainer = [sys.executable, str(ROOT / "tests" / "trainer.py"), str(self.diary_path), *self.deeds]
+        command = agent_command("run", "--", *trainer)
+        self.containers.append(Container(command, self.environ | more, self.home / "log"))
+        return self.containers[-1]
+
+    def close(self):
+        for container in self.containers:
+            container.close()
+
+    def open(self, gate):
+        (self.gates / str(gate)).touch()
+
+    @property
+    def diary(self):
+        return self.diary_path.read_text().splitlines() if self.diary_path.exists() else []
+
+    @property
+    def marker(self):
+        path = Path(self.environ["AGENT_STATE_DIR"]) / "pods" / POD / f"{self.job.id}.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def commits(self):
+        repo = self.hub.repos.get("ada/model")
+        return [one for one in repo.every_commit() if "Job-Id" in one.message] if repo else []
+
+    def assert_done_once(self):
+        assert [line for line in self.diary if line != "start"] == [
+            *(f"step {step}" for step in range(1, STEPS + 1)), "end",
+        ]  # fmt: skip
+        assert len(self.commits()) == 1
+        assert self.app.row(self.job.id)["status"] == "completed"
+        pod = self.runpod.pods[POD]
+        assert (pod.stops, pod.terminates, self.runpod.catastrophes) == (1, 0, [])
+
+
+@pytest.fixture
+def runpod():
+    with RunPodApi() as fake:
+        fake.add_pod(POD)
+        fake.add_key(KEY)
+        yield fake
+
+
+@pytest.fixture
+def rented(hub, app, runpod, pod, tmp_path):
+    one = PodOfRunPod(hub, app, runpod, pod, tmp_path)
+    yield one
+    one.close()
+
+
+def test_twenty_restarts_train_once_commit_once_and_stop_the_pod_once(rented):
+    """Five while it trains, ten while it finalizes, five while it sleeps, each a kill -9 of everything."""
+    for step in range(1, 6):
+        container = rented.start()
+        rented.open(step)
+        container.until((rented.folder / f"checkpoint-{step}").exists)
+        container.kill()
+    rented.open(6)
+    rented.open("save")
+    die, killed = random.Random("twenty restarts"), 0
+    for server, most in [(rented.hub, 12)] * 7 + [(rented.app.rest, 5)] * 3:
+        fault = server.faults.add(Fault("kill", nth=die.randrange(most), after=die.random() < 0.5))
+        container = rented.start()
+        fault.pid = container.first
+        container.until(lambda: fault.fired or rented.runpod.pods[POD].stops)  # noqa: B023 - used at once
+        container.kill()
+        killed += fault.fired
+        server.faults.clear()
+    assert killed >= 5  # the others died after the end
+    container = rented.start()
+    container.until(lambda: rented.marker.get("phase") == "left")
+    asked = len(rented.hub.requests), len(rented.runpod.requests)
+    for _ in range(5):
+        container.kill()
+        container = rented.start()
+        container.until(lambda: container.said.count("nothing was done again") > _)  # noqa: B023 - used at once
+        assert container.is_up()
+    rented.assert_done_once()
+    assert (len(rented.hub.requests), len(rented.runpod.requests)) == asked
+    assert container.signal(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("acted", [False, True])
+def test_a_container_that_dies_at_its_stop_is_stopped_once(acted, rented):
+    for gate in (*range(1, 7), "save"):
+        rented.open(gate)
+    fault = rented.runpod.faults.add(Fault("kill", match="POST .*/action", after=acted))
+    container = rented.start()
+    fault.pid = container.first
+    container.until(lambda: fault.fired)
+    container.kill()
+    assert rented.runpod.pods[POD].stops == acted
+    rented.runpod.faults.clear()
+    container = rented.start()
+    container.until(lambda: rented.marker.get("phase") == "left")
+    rented.assert_done_once()
+
+
+def test_a_pod_that_was_started_again_on_purpose_is_not_stopped(rented):
+    for gate in (*range(1, 7), "save"):
+        rented.open(gate)
+    container = rented.start()
+    container.until(lambda: rented.marker.get("phase") == "left")
+    container.kill()
+    rented.runpod.pods[POD].resume()
+    container = rented.start()
+    container.until(lambda: "somebody started it again, it is kept" in container.said)
+    assert rented.runpod.pods[POD].status == "RUNNING"
+    rented.assert_done_once()
+
+
+def test_a_training_that_vanishes_thrice_without_a_trace_has_failed(rented):
+    """A container that dies whenever it trains would be started again for ever, at the price of its GPU."""
+    for number in range(3):
+        container = rented.start()
+        container.until(lambda: rented.diary.count("start") == number + 1)  # noqa: B023 - used at once
+        container.kill()
+    container = rented.start()
+    container.until(lambda: rented.marker.get("phase") == "left")
+    row = rented.app.row(rented.job.id)
+    assert rented.diary == ["start"] * 3
+    assert (row["status"], row["failure_stage"]) == ("failed", "training")
+    assert "started 3 times" in row["error_message"]
+    assert rented.runpod.pods[POD].stops == 1
+    assert not rented.commits()
+
+
+def test_a_training_whose_end_nobody_heard_is_not_done_again(rented):
+    """The container died between the last word of the training and the note of it."""
+    for gate in (*range(1, 7), "save"):
+        rented.open(gate)
+    never = rented.home / "never"
+    rented.deeds += [f"wait={never}"]
+    container = rented.start()
+    container.until((rented.folder / "training_args.bin").exists)
+    container.kill()
+    before = rented.diary
+    container = rented.start()
+    container.until(lambda: rented.marker.get("phase") == "left")
+    assert rented.diary == before
+    assert rented.app.row(rented.job.id)["status"] == "completed"
+    assert len(rented.commits()) == 1
+
+
+def test_the_first_process_of_a_pod_does_not_return(rented):
+    rented.deeds = ["exit=1"]
+    container = rented.start(AGENT_ON_FINISH="keep")
+    container.until(lambda: rented.marker.get("phase") == "finished")
+    assert rented.app.row(rented.job.id)["status"] == "failed"
+    assert container.is_up()
+    assert container.signal(signal.SIGTERM) == 17
+
+
+def test_elsewhere_it_returns_the_exit_code(rented):
+    rented.deeds = ["exit=1"]
+    container = rented.start(RUNPOD_POD_ID="")
+    assert container._process.wait(60) == 17
+    assert rented.runpod.requests == []
+
+
+def test_sigterm_reaches_the_training_of_a_first_process(rented):
+    rented.deeds = ["gentle", "say=ready", f"wait={rented.home / 'never'}"]
+    container = rented.start()
+    container.until(lambda: "ready" in container.said)
+    assert container.signal(signal.SIGTERM) == 143
+    assert rented.diary == ["start", "gentle"]
+    assert "SIGTERM" in rented.app.row(rented.job.id)["result_note"]
+    assert rented.runpod.requests == []
+
+
+def test_two_runs_at_once_train_once(rented):
+    first = rented.start(RUNPOD_POD_ID="")
+    first.until(lambda: rented.diary == ["start"])
+    second = rented.start(RUNPOD_POD_ID="")
+    second.until(lambda: "waiting for another run" in second.said)
+    for gate in (*range(1, 7), "save"):
+        rented.open(gate)
+    assert first._process.wait(60) == second._process.wait(60) == 0
+    assert rented.diary.count("start") == rented.diary.count("end") == 1
+    assert len(rented.commits()) == 1
