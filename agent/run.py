@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from agent import config as configuration
 from agent import train
 from agent.errors import (
     EXIT_BUG,
     AgentError,
+    ConfigError,
     HubUnreachableError,
     Interrupted,
     JobUnreachableError,
@@ -81,7 +83,7 @@ class Run:
         self.folder = folder_of(config) / (f"node-{pod}" if self.elsewhere else "")
         if self.elsewhere:
             config = config.model_copy(update={"job_id": None})  # the row is the main node's
-        self.config, self.outcome = config, outcome
+        self.config, self.outcome, self.environ = config, outcome, environ
         self.marker = marker.Marker(config.state_dir / "pods" / pod / f"{folder_of(config).name}.json")
         self.log = TrainingLog(self.folder / "training.log")
         self.training = train.Training(
@@ -157,6 +159,8 @@ class Run:
         """3 and 4. Afterwards the job failed for a reason that its row tells, or its model is safe."""
         mark = self.marker.mark
         self.outcome.child_exit = mark.child_exit
+        if not self.elsewhere:
+            self.reread()
         begun = datetime.fromtimestamp(mark.begun_at, UTC)
         if mark.child_exit or train.describe(mark):
             self.fail(begun)
@@ -166,6 +170,13 @@ class Run:
             get_logger().info("the training ended; nothing is published here", because=self.outcome.note)
             return
         self.finalize(Seen(begun))
+
+    def reread(self) -> None:
+        """Know what the training wrote of itself: its configuration, and by it the output folder."""
+        try:
+            self.config = configuration.load(self.environ)
+        except ConfigError as error:
+            get_logger().warning("going on with the configuration of before", because=error.message)
 
     def fail(self, begun: datetime) -> None:
         """3. The row says what the training died of; what it left is published only if that was asked for.
@@ -212,8 +223,12 @@ class Run:
         """Let the row hear from us while we wait, and hear of a cancel."""
         with self.watching() as job:
             job.look()
-            with job.working():
-                time.sleep(seconds)
+            try:
+                with job.working():
+                    time.sleep(seconds)
+            except Interrupted as stop:
+                job.interrupt(stop)
+                raise
             job.check()
 
     def give_up(self, error: AgentError) -> None:

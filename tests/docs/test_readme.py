@@ -17,6 +17,10 @@ import pytest
 from agent import config, errors
 
 ROOT = Path(__file__).parents[2]
+# A training whose model is there already.
+TRAIN = (
+    "import os, pathlib\nfor path in pathlib.Path(os.environ['OUTPUT_DIR']).iterdir():\n    path.touch()\n"
+)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -79,9 +83,11 @@ def test_every_command_of_the_readme_works(line, hub, app, pod, trained, monkeyp
     (tmp_path / "eval.json").write_text('{"accuracy": 0.5}')
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "answer.txt").write_text("The future.")
+    (tmp_path / "train.py").write_text(TRAIN)
     monkeypatch.chdir(tmp_path)
     hub.add_model("meta-llama/Llama-3.1-8B")
-    more = app.environ(app.add_job()) | dict(pair.split("=") for pair in shlex.split(before))
+    more = app.environ(app.add_job()) | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    more |= dict(pair.split("=") for pair in shlex.split(before))
     process = pod.command(tmp_path / "outputs" / "run-7", *shlex.split(after, comments=True), **more)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err

@@ -8,9 +8,11 @@ import re
 import signal
 import sys
 import threading
+import time
 
 import pytest
 
+from agent.boundary import _interrupt
 from agent.config import load
 from agent.errors import (
     ArtifactError,
@@ -367,6 +369,56 @@ def test_weights_from_before_the_training_are_not_its_result(trained, app, job):
         trained.run()
     assert "before the training began" in caught.value.message
     assert (app.row(job.id)["status"], app.row(job.id)["failure_stage"]) == ("failed", "publish")
+
+
+def test_what_the_training_wrote_of_itself_is_known_afterwards(trained, tmp_path, monkeypatch, hub):
+    """The script that a platform starts brings the training's configuration along."""
+    path = tmp_path / "config.json"
+    monkeypatch.setattr("agent.config.DEFAULT_PATH", path)
+    wanted = {"training": {"method": "dpo"}, "model": {"name": "lab/base"}, "output_dir": str(tmp_path / "o")}
+    (tmp_path / "wanted.json").write_text(json.dumps(wanted))
+    script = tmp_path / "train.sh"
+    deeds = " ".join(trained.command(MODEL))
+    script.write_text(f"cp {tmp_path}/wanted.json {path}; OUTPUT_DIR={tmp_path}/o {deeds}\n")
+    hub.add_model("lab/base")
+    trained.run(command=["bash", str(script)], OUTPUT_DIR="")
+    assert json.loads(hub.read("ada/model", "finalize.json"))["method"] == "dpo"
+    assert "lab/base" in hub.read("ada/model", "README.md").decode()
+
+
+def test_a_configuration_that_the_training_broke_costs_no_model(trained, tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    monkeypatch.setattr("agent.config.DEFAULT_PATH", path)
+    script = tmp_path / "train.sh"
+    script.write_text(f"echo '{{' > {path}; {' '.join(trained.command(MODEL))}\n")
+    assert trained.run(command=["bash", str(script)]).result == "completed"
+
+
+def test_a_stop_between_two_attempts_is_noted(trained, hub, app, job, monkeypatch):
+    monkeypatch.setattr("agent.run.FIRST_PAUSE_S", 60.0)
+    monkeypatch.setattr("agent.run.time", Clock(lambda: signal.raise_signal(signal.SIGTERM)))
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    hub.faults.add(down := Fault("status", status=503))
+    try:
+        with pytest.raises(Interrupted):
+            trained.run(MODEL, AGENT_STALL_S="0.3")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert down.fired
+    row = app.row(job.id)
+    assert (row["status"], "finalize again" in row["result_note"]) == ("running", True)
+
+
+class Clock:
+    """The time of a run that is stopped as soon as it waits."""
+
+    def __init__(self, stop):
+        self._stop = stop
+
+    def sleep(self, _):
+        self._stop()
+
+    monotonic = staticmethod(time.monotonic)
 
 
 @pytest.mark.parametrize("deed", ["daemon={never}", "mute"])
