@@ -138,6 +138,24 @@ def run(*, command: tuple[str, ...], json_file: Path | None) -> None:
 
 
 @cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout; logs go to stderr.")
+def preflight(*, as_json: bool) -> None:
+    """Look, before the GPU hours, at everything that would keep the model from being published.
+
+    The same variables count as for finalize. Nothing is changed, neither on the Hub nor in the job's row.
+
+    \b
+    Exit codes: 0 ready · 10 config · 12 hub-auth · 13 hub-refused · 15 job-refused
+    75 hub-unreachable, 76 job-unreachable: somebody did not answer
+    """  # noqa: D301 - click's own mark for a paragraph kept as it is
+    from agent.preflight import Preflight
+    from agent.preflight import preflight as look
+    from agent.preflight_view import show
+
+    sys.exit(boundary.run(look, {}, Preflight(), as_json=as_json, show=_on_console(show)))
+
+
+@cli.command()
 @click.argument("folder", metavar="[DIR]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout; logs go to stderr.")
 def check(*, folder: str | None, as_json: bool) -> None:

@@ -106,6 +106,22 @@ def test_history_prints_what_the_readme_shows(hub, app, pod, trained):
     assert told(out) == told(shown)
 
 
+def test_preflight_looks_at_what_the_readme_shows(hub, app, pod, tmp_path):
+    """Of a pod without RunPod's key, so that nobody else is asked; the name of each check."""
+
+    def names(text):
+        cells = [line.split("│") for line in text.splitlines() if line.startswith("│")]
+        return [cell[2].strip() for cell in cells if cell[1].strip()]
+
+    hub.create_repo("ada/model", private=False)
+    environ = app.environ(app.add_job(status="pending"))
+    environ |= {"HF_REPO_PRIVATE": "true", "RUNPOD_POD_ID": "k3x9w2"}
+    process = pod.command(tmp_path / "fine_tuned_model", "preflight", **environ)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 13, err
+    assert names(out) == names(re.search(r"```text\n([^`]*│ token rights .*?)```", README, re.DOTALL)[1])
+
+
 def test_check_prints_what_the_readme_shows(trained, tmp_path):
     folder = trained("sharded", "run-8")
     os.truncate(folder / "model-00003-of-00004.safetensors", 20_000)

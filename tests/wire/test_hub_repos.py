@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFolder
 
 from agent.sandbox.hub import Hub, commit
+from agent.sandbox.hub.scopes import Scope
 
 CARD = b"---\nlicense: mit\ntags: [trl, dpo]\n---\n# A model\n"
 
@@ -57,6 +58,47 @@ def test_whoami_names_the_user_the_token_and_the_organizations(hub):
     fine = api_of(hub, "hf_ada_fine").whoami()["auth"]["accessToken"]
     assert fine["role"] == "fineGrained"
     assert [scope["entity"]["name"] for scope in fine["fineGrained"]["scoped"]] == ["ada", "lab"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "reads", "writes", "creates"),
+    [
+        (Scope("user", "ada", ("repo.write",)), True, True, True),
+        (Scope("user", "ada", ("repo.content.write",)), True, True, False),
+        (Scope("model", "ada/model", ("repo.content.write",)), True, True, False),
+        (Scope("model", "ada/model", ("repo.content.read",)), True, False, False),
+        (Scope("model", "ada/other", ("repo.write",)), False, False, False),
+        (Scope("org", "lab", ("repo.write",)), False, False, False),
+        (Scope("dataset", "ada/model", ("repo.write",)), False, False, False),
+    ],
+)
+def test_a_fine_grained_token_does_what_it_names_and_nothing_else(scope, reads, writes, creates, hub):
+    hub.create_repo("ada/model", private=True)
+    hub.add_user(
+        "ada", token="hf_scoped", role="fineGrained", scopes=[scope], created_at="2026-01-01T00:00:00.000Z"
+    )
+    api = api_of(hub, "hf_scoped")
+    described = api.whoami()["auth"]["accessToken"]
+    assert (described["createdAt"], described["fineGrained"]["scoped"]) == (
+        "2026-01-01T00:00:00.000Z",
+        [scope.as_json()],
+    )
+    attempts = {
+        "reads": lambda: api.model_info("ada/model"),
+        "writes": lambda: api.create_branch("ada/model", branch="next"),
+        "creates": lambda: api.create_repo("ada/new", private=True),
+    }
+    refused = {}
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except HfHubHTTPError as error:
+            refused[name] = error.response.status_code
+    assert refused == (
+        ({} if reads else {"reads": 404})
+        | ({} if writes else {"writes": 403 if reads else 404})
+        | ({} if creates else {"creates": 403})
+    )
 
 
 @pytest.mark.parametrize("token", ["hf_wrong", "hf_ad"])

@@ -1,14 +1,17 @@
 """Users, tokens and what they may do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agent.sandbox.hub.refused import bad_credentials, forbidden, repo_not_found
 from agent.sandbox.hub.repos import Repo
+from agent.sandbox.hub.scopes import PUSHES, READS, Scope, allow, allow_new
 from agent.sandbox.loopback.refused import RefusedError
 
 TokenRole = Literal["read", "write", "fineGrained"]
 OrgRole = Literal["read", "contributor", "write", "admin"]
+MADE = "2025-01-01T00:00:00.000Z"  # when a token was made, if nobody says
 
 
 @dataclass
@@ -21,10 +24,12 @@ class User:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request, and what their token is good for."""
+    """Who sent a request, and what their token is good for; `scopes` None: all that its user may."""
 
     user: User
     role: TokenRole
+    scopes: tuple[Scope, ...] | None = None
+    created_at: str = MADE
 
 
 class Access:
@@ -34,11 +39,20 @@ class Access:
         self._users: dict[str, User] = {}
         self._tokens: dict[str, Caller] = {}
 
-    def add(self, name: str, token: str, role: TokenRole, orgs: dict[str, OrgRole] | None) -> None:
+    def add(
+        self,
+        name: str,
+        token: str,
+        role: TokenRole,
+        orgs: dict[str, OrgRole] | None,
+        *,
+        scopes: Sequence[Scope] | None = None,
+        created_at: str = MADE,
+    ) -> None:
         """Add a user, or one more token to a user; `orgs` are added to those known."""
         user = self._users.setdefault(name, User(name))
         user.orgs.update(orgs or {})
-        self._tokens[token] = Caller(user, role)
+        self._tokens[token] = Caller(user, role, None if scopes is None else tuple(scopes), created_at)
 
     def caller(self, authorization: str | None) -> Caller | None:
         """Return the caller behind an Authorization header, None without one.
@@ -68,14 +82,15 @@ class Access:
     def check_create(self, caller: Caller, namespace: str) -> None:
         """Refuse (403) a repository in a namespace the caller may not create in."""
         role = caller.user.orgs.get(namespace)
-        if caller.role == "read" or not (
-            namespace == caller.user.name or role in {"contributor", "write", "admin"}
-        ):
+        may = namespace == caller.user.name or role in {"contributor", "write", "admin"}
+        if caller.scopes is not None:
+            may = may and allow_new(caller.scopes, namespace=namespace)
+        if caller.role == "read" or not may:
             raise forbidden("You don't have the rights to create a model under this namespace")
 
     def check_read(self, caller: Caller | None, repo: Repo | None) -> Repo:
         """Return the repository if the caller may know of it, else say it does not exist."""
-        if repo is None or (repo.private and not (caller and self._is_member(caller.user, repo))):
+        if repo is None or (repo.private and not (caller and self._may_read(caller, repo))):
             raise repo_not_found(anonymous=caller is None)
         return repo
 
@@ -91,13 +106,17 @@ class Access:
             raise forbidden("Forbidden: you must use a write token to upload to a repository.")
         role = user.orgs.get(readable.namespace)
         own = readable.namespace == user.name or (role == "contributor" and readable.creator == user.name)
-        if not own and role not in {"write", "admin"}:
+        scopes = self.needs(caller).scopes
+        granted = scopes is None or allow(scopes, PUSHES, repo_id=readable.id)
+        if not granted or (not own and role not in {"write", "admin"}):
             raise forbidden("Forbidden: pass `create_pr=1` as a query parameter to create a Pull Request")
         return readable
 
     @staticmethod
-    def _is_member(user: User, repo: Repo) -> bool:
-        return repo.namespace == user.name or repo.namespace in user.orgs
+    def _may_read(caller: Caller, repo: Repo) -> bool:
+        is_member = repo.namespace == caller.user.name or repo.namespace in caller.user.orgs
+        granted = caller.scopes is None or allow(caller.scopes, READS | PUSHES, repo_id=repo.id)
+        return is_member and granted
 
 
 def _token(authorization: str) -> str:
@@ -110,20 +129,17 @@ def whoami(caller: Caller) -> dict[str, Any]:
     token: dict[str, Any] = {
         "displayName": f"{user.name}-{caller.role}",
         "role": caller.role,
-        "createdAt": "2025-01-01T00:00:00.000Z",
+        "createdAt": caller.created_at,
     }
     if caller.role == "fineGrained":
-        rights = ["repo.content.read", "repo.write"]
-        entities = [{"type": "user", "name": user.name}]
-        entities += [
-            {"type": "org", "name": org} for org, role in user.orgs.items() if role in {"write", "admin"}
-        ]
+        scopes = caller.scopes
+        if scopes is None:
+            mine = [org for org, role in user.orgs.items() if role in {"write", "admin"}]
+            scopes = (Scope("user", user.name), *(Scope("org", org) for org in mine))
         token["fineGrained"] = {
             "canReadGatedRepos": False,
             "global": [],
-            "scoped": [
-                {"entity": {"_id": entity["name"], **entity}, "permissions": rights} for entity in entities
-            ],
+            "scoped": [scope.as_json() for scope in scopes],
         }
     return {
         "type": "user",

@@ -3,13 +3,13 @@
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from aiohttp import web
 
-from agent.sandbox.hub.access import OrgRole, TokenRole
+from agent.sandbox.hub.access import MADE, OrgRole, TokenRole
 from agent.sandbox.hub.kinds import kind_of
 from agent.sandbox.hub.refused import refusal
 from agent.sandbox.hub.repos import Entry, Repo
@@ -18,6 +18,7 @@ from agent.sandbox.hub.routes_lfs import LfsRoutes
 from agent.sandbox.hub.routes_read import ReadRoutes
 from agent.sandbox.hub.routes_repo import RepoRoutes
 from agent.sandbox.hub.routes_write import WriteRoutes
+from agent.sandbox.hub.scopes import Scope
 from agent.sandbox.hub.world import World
 from agent.sandbox.loopback.answers import Answer
 from agent.sandbox.loopback.body import Intake
@@ -60,10 +61,26 @@ class Hub(LoopbackServer, World):
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def add_user(
-        self, name: str, *, token: str, role: TokenRole = "write", orgs: dict[str, OrgRole] | None = None
+        self,
+        name: str,
+        *,
+        token: str,
+        role: TokenRole = "write",
+        orgs: dict[str, OrgRole] | None = None,
+        scopes: Sequence[Scope] | None = None,
+        created_at: str = MADE,
     ) -> None:
-        """Add a user with a token, or one more token to a user."""
-        self.access.add(name, token, role, orgs)
+        """Add a user with a token, or one more token to a user.
+
+        Args:
+            name: of the user.
+            token: what proves it.
+            role: what kind of token it is.
+            orgs: organizations the user is a member of, added to those known.
+            scopes: of a fine-grained token; None grants all that its user may do.
+            created_at: when the token was made, as the Hub writes times.
+        """
+        self.access.add(name, token, role, orgs, scopes=scopes, created_at=created_at)
 
     def repo(self, repo_id: str) -> Repo:
         """Return a repository, or raise KeyError."""
