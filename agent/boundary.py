@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+    from rich.console import Console
+
     from agent.config import Config
+    from agent.retry import Patience
 
 PROGRAM = "training-agent"
+PIPED_WIDTH = 160  # of tables that no terminal shows
 
 
 A = TypeVar("A", bound=ending.Answer)
@@ -82,6 +86,29 @@ def environment() -> dict[str, str]:
     from agent.pod.environ import complete
 
     return complete(os.environ, [*configuration.variables().values(), ("TRAINING_CONFIG",)])
+
+
+def patiently(story: Callable[[Config, A, Patience], None]) -> Callable[[Config, A], None]:
+    """A story that is told with the patience that the configuration asks for."""
+
+    def with_patience(config: Config, answer: A) -> None:
+        from agent.retry import Patience
+
+        story(config, answer, Patience(config.stall_s, config.deadline_s))
+
+    return with_patience
+
+
+def on_console(show: Callable[[A, Console], None]) -> Callable[[A], None]:
+    """A way of showing that needs a terminal, or something as wide as one."""
+    return lambda answer: show(answer, console())
+
+
+def console() -> Console:
+    """Where a person reads tables."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
 def listen() -> None:

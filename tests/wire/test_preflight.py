@@ -29,11 +29,11 @@ ALL, PUSH = "repo.write", "repo.content.write"
 COMMAND = """
 import sys
 from agent import boundary
-from agent.cli import _on_console
+from agent.boundary import on_console
 from agent.preflight import Preflight, preflight
 from agent.preflight_view import show
 as_json = "--json" in sys.argv
-sys.exit(boundary.run(preflight, {}, Preflight(), as_json=as_json, show=_on_console(show)))
+sys.exit(boundary.run(preflight, {}, Preflight(), as_json=as_json, show=on_console(show)))
 """
 
 
