@@ -67,17 +67,27 @@ class Parting:
         """
         if asked == "keep" or self._has_left(marker_of):
             return False
-        decision = self._decide(asked, end)
-        if decision.because:
-            self._shout(decision.because)
-        if decision.action == "keep" or self._has_no_way(decision.action):
+        action = self._granted(asked, end)
+        if action == "keep" or self._has_no_way(action):
             return False
-        self._wait(decision.action, end, marker_of)
+        self._wait(action, end, marker_of)
         if marker_of and not marker_of.is_quiet():
             get_logger().info("another run is at work in this pod, which is kept for it")
             return False
-        self._note(decision.action)
-        return self._ask(decision.action, marker_of)
+        # Somebody may have worked in the pod meanwhile; what was granted may be too much now.
+        if self._decide(action, end).action != action:
+            action = self._granted(action, end)
+            if action == "keep":
+                return False
+        self._note(action)
+        return self._ask(action, marker_of)
+
+    def _granted(self, asked: OnFinish, end: End) -> OnFinish:
+        """What may be done of what was asked; people are told if it is less."""
+        decision = self._decide(asked, end)
+        if decision.because:
+            self._shout(decision.because)
+        return decision.action
 
     def _decide(self, asked: OnFinish, end: End) -> Decision:
         places = [self._config.output_dir, *(placed.source for placed in self._config.files)]
@@ -141,10 +151,7 @@ class Parting:
                 get_logger().info(f"RunPod confirmed: {action}", by=ended.how)
             elif not told:
                 told = True
-                self._shout(
-                    f"Nothing could {action} this pod, and it goes on costing money: {ended.because} "
-                    f"{action.capitalize()} it by hand."
-                )
+                self._shout(f"Nothing could {action} this pod, and it goes on costing money: {ended.because}")
             if last:
                 return ended.done
             time.sleep(ASK_AGAIN_S)

@@ -593,8 +593,8 @@ def beats(monkeypatch):
     seen = {status: threading.Semaphore(0) for status in ("running", "cancelled")}
     beat = SupabaseStore.beat
 
-    def watched(self):
-        row = beat(self)
+    def watched(self, *args, **more):
+        row = beat(self, *args, **more)
         seen[row.status].release()
         return row
 
@@ -649,9 +649,9 @@ def test_a_heartbeat_that_is_not_heard_stops_nothing(app, pod, hub, trained, mon
     job, send, stumbled = app.add_job(), story.Publisher.send_content, threading.Semaphore(0)
     beat = SupabaseStore.beat
 
-    def watched(self):
+    def watched(self, *args, **more):
         try:
-            return beat(self)
+            return beat(self, *args, **more)
         finally:
             stumbled.release()
 

@@ -228,6 +228,22 @@ def test_a_stop_that_works_in_the_end_is_a_stop(runpod, slept, tmp_path):
     assert len(told) == 2
 
 
+def test_what_is_left_in_the_pod_during_the_last_look_counts(runpod, slept, tmp_path, monkeypatch):
+    """A training that failed and left nothing; then somebody trained by hand."""
+
+    def train(seconds):
+        slept.append(seconds)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "model.safetensors").write_bytes(b"weights")
+
+    monkeypatch.setattr(parting.time, "sleep", train)
+    leaving, told = parting_of(tmp_path, AGENT_STOP_AFTER_S="5")
+    assert not leaving.leave("terminate", parting.End(17, no_model=True))
+    assert slept == [5.0]
+    assert "The pod is kept, not terminated" in told[0]
+    assert runpod.requests == []
+
+
 def test_without_a_key_it_is_said_at_once(runpod, slept, tmp_path):
     leaving, told = parting_of(tmp_path, RUNPOD_API_KEY="")
     assert not leaving.leave("stop", PROVEN)
