@@ -25,7 +25,7 @@ class Answer(Protocol):
         ...
 
 
-def told(story: Callable[[], None], answer: Answer, reports: Callable[[], Path | None]) -> int:
+def told(story: Callable[[], object], answer: Answer, reports: Callable[[], Path | None]) -> int:
     """Tell a story and return its exit code; an error of any kind is noted in the answer.
 
     Args:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent import config as configuration
-from agent.errors import ConfigError, Interrupted, TrainingFailedError
+from agent import ending
+from agent.errors import TrainingFailedError
 from agent.finalize import folder_of
 from agent.job import alone
+from agent.jobs import clean_message
 from agent.log import get_logger
 from agent.parting import End, Parting, is_first_process, sleep
 from agent.run import Run, RunOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from agent.config import Config
     from agent.outcome import Outcome
@@ -49,46 +52,48 @@ class Entrypoint:
         """End the pod as it was asked for; as its first process, do not return before it ends."""
         if exit_code in _INTERRUPTED:
             return  # whoever told us to stop ends the pod, or wants it for something else
-        try:
-            config = self._run.config if self._run else _bare(self._environ)
-            self._part(config, exit_code)
-            if is_first_process(config.pod_id):
-                sleep()
-        except Interrupted:
-            return
-        except ConfigError:
-            get_logger().error("the pod is kept: nothing is known of how it is to end")
-            if is_first_process(self._environ.get("RUNPOD_POD_ID")):
-                sleep()
+        ended = _told(lambda: self._part(exit_code), self._state_dir)
+        if ended not in _INTERRUPTED and is_first_process(self._environ.get("RUNPOD_POD_ID")):
+            _told(sleep, self._state_dir)
 
-    def _part(self, config: Config, exit_code: int) -> None:
-        run = self._run
-        mark = run.marker.mark if run else None
+    def _state_dir(self) -> Path | None:
+        return self._run.config.state_dir if self._run else None
+
+    def _part(self, exit_code: int) -> None:
+        run, outcome = self._run, self.outcome
+        config = run.config if run else _bare(self._environ)
         end = End(
             exit_code,
-            proven=self.outcome.published,
-            nothing_to_publish=exit_code == 0
-            and self.outcome.result in _ON_PURPOSE
-            and not (run and run.elsewhere),
-            no_model=exit_code == TrainingFailedError.exit_code or mark is None or not mark.trained,
+            proven=outcome.published,
+            nothing_to_publish=_nothing_to_publish(exit_code, outcome) and not (run and run.elsewhere),
+            no_model=exit_code == TrainingFailedError.exit_code or run is None or not run.marker.mark.trained,
         )
         asked = config.on_finish or ("stop" if config.pod_id else "keep")
-        _parting(config, self.outcome).leave(asked, end, run.marker if run else None)
+        _parting(config, outcome).leave(asked, end, run.marker if run else None)
 
 
 def leave_after_finalize(config: Config, outcome: Outcome, exit_code: int) -> None:
     """End the pod if AGENT_ON_FINISH says so; not below a run, which does that itself."""
-    if config.on_finish in {None, "keep"} or config.under_run or exit_code in _INTERRUPTED:
+    asked = config.on_finish
+    if asked is None or config.under_run or exit_code in _INTERRUPTED:
         return
-    end = End(
-        exit_code,
-        proven=outcome.published,
-        nothing_to_publish=exit_code == 0 and outcome.result in _ON_PURPOSE and not config.other_rank,
-    )
-    try:
-        _parting(config, outcome).leave(config.on_finish, end)
-    except Interrupted:
-        return
+    on_purpose = _nothing_to_publish(exit_code, outcome) and not config.other_rank
+    end = End(exit_code, proven=outcome.published, nothing_to_publish=on_purpose)
+    _told(lambda: _parting(config, outcome).leave(asked, end), lambda: config.state_dir)
+
+
+def _nothing_to_publish(exit_code: int, outcome: Outcome) -> bool:
+    """Whether that was the user's own wish."""
+    return exit_code == 0 and outcome.result in _ON_PURPOSE
+
+
+def _told(story: Callable[[], object], reports: Callable[[], Path | None]) -> int:
+    """Do what ends a pod; an error keeps it, and is never the end of its container."""
+    answer = RunOutcome()
+    code = ending.told(story, answer, reports)
+    if answer.error and code not in _INTERRUPTED:
+        get_logger().error("the pod is kept", because=answer.error["message"], hint=answer.error["hint"])
+    return code
 
 
 def _parting(config: Config, outcome: Outcome) -> Parting:
@@ -97,8 +102,10 @@ def _parting(config: Config, outcome: Outcome) -> Parting:
             job.note("released", asked=asked, pod=config.pod_id)
 
     def tell(sentence: str) -> None:
+        sentence = clean_message(sentence)
         with alone(config, outcome, folder_of(config)) as job:
             job.note("released", because=sentence, pod=config.pod_id)
+            job.remark(sentence)
 
     return Parting(config, tell=tell, note=note)
 

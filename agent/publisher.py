@@ -211,6 +211,7 @@ class Publisher:
 
         assert self.identity
         assert self.commit_oid
+        self.outcome.published = False  # also if an earlier attempt had proven it
         self.outcome.commit, self.outcome.job_id = self.commit_oid, str(self.identity.job_id)
         facts = {"commit": self.commit_oid, "repo_id": self.repo.repo_id}
         self.journal.note("committed", once=self.commit_oid, **facts)

@@ -299,3 +299,15 @@ def test_a_wrong_variable_about_the_end_keeps_the_pod(runpod, slept, tmp_path):
     environ = {"RUNPOD_POD_ID": POD, "RUNPOD_API_KEY": KEY, "AGENT_ON_FINISH": "explode"}
     Entrypoint(["train"], environ=environ, stdout=1).leave(10)
     assert runpod.requests == []
+
+
+def test_a_bug_at_the_end_keeps_the_pod_and_does_not_end_its_container(runpod, slept, tmp_path, monkeypatch):
+    """A first process that ends is started again for ever."""
+
+    def broken(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(parting, "storage_of", broken)
+    run_that_ended(tmp_path, 0, "completed", True, 0, AGENT_ON_FINISH="stop").leave(0)
+    assert runpod.requests == []
+    assert "ZeroDivisionError" in (tmp_path / "state" / "bug-report.txt").read_text()

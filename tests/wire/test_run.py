@@ -16,6 +16,7 @@ from agent.boundary import _interrupt
 from agent.config import load
 from agent.errors import (
     ArtifactError,
+    HubAuthError,
     HubUnreachableError,
     Interrupted,
     JobRefusedError,
@@ -240,6 +241,20 @@ def test_a_completed_job_is_not_trained_again(trained, app, job):
         "completed",
         "the job was completed already; nothing was trained",
     )
+
+
+def test_what_could_not_be_published_is_published_by_the_next_run_without_training(trained, hub, app, job):
+    """The token was revoked meanwhile; somebody set another."""
+    refused = hub.faults.add(Fault("status", status=401))
+    with pytest.raises(HubAuthError):
+        trained.run(MODEL)
+    assert refused.fired
+    assert (app.row(job.id)["status"], app.row(job.id)["failure_stage"]) == ("failed", "publish")
+    hub.faults.clear()
+    outcome = trained.run(MODEL)
+    assert (outcome.result, outcome.published) == ("completed", True)
+    assert trained.diary == ["start", "end"]
+    assert app.row(job.id)["status"] == "completed"
 
 
 def test_a_lost_job_is_trained_by_its_next_pod(trained, app, job):
