@@ -90,9 +90,10 @@ class Drawing:
         # Files, because nobody reads or writes a pipe while the model travels.
         asked = folder / "figures.json"
         asked.write_text(json.dumps([dataclasses.asdict(figure) for figure in self._figures]))
+        isolated = ["-I"] if sys.flags.isolated else []  # as we are, from what the environment says to Python
         with asked.open("rb") as stdin, (folder / "stderr").open("wb") as stderr:
             self._process = subprocess.Popen(  # noqa: S603 - a module of ours
-                [sys.executable, "-m", "agent.card.plots", str(folder)],
+                [sys.executable, *isolated, "-m", "agent.card.plots", str(folder)],
                 stdin=stdin,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,

@@ -66,5 +66,5 @@ def _content(path: str) -> str:
     """The file as Python would have it in os.environ; empty if it cannot be read."""
     try:
         return os.fsdecode(Path(path).read_bytes())
-    except OSError:
+    except (OSError, ValueError):
         return ""

@@ -96,7 +96,7 @@ def test_lines_of_the_file_that_are_no_exports_are_passed_over(tmp_path):
     file = tmp_path / "rp_environment"
     file.write_text(
         '# hello\nexport RUNPOD_POD_ID="pod1"\nexport HF_TOKEN=bare\nexport JOB_ID="cut\n'
-        'alias x="y"\n export OUTPUT_DIR="/indented"\n'
+        'alias x="y"\n export OUTPUT_DIR="/indented"\nexport AGENT_JOB_ID="7" && true\n'
     )
     assert complete({}, SETTINGS, proc="/nowhere", file=str(file)) == {"RUNPOD_POD_ID": "pod1"}
 
