@@ -224,6 +224,18 @@ class Job:
             self._silent = isinstance(error, JobUnreachableError)
             get_logger().error("the failure could not be recorded in the job row", because=error.message)
 
+    def remark(self, sentence: str) -> None:
+        """Let the row say this too, also when the job is over; if it cannot, the log says so."""
+        if self._store is None:
+            return
+        try:
+            told, because = self._store.remark(sentence), "it has no place for it, or cannot be seen"
+        except AgentError as error:
+            told, because = False, error.message
+            self._silent = isinstance(error, JobUnreachableError)
+        if not told:
+            get_logger().warning("the job row does not say so", sentence=sentence, because=because)
+
     def note(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - JSON
         """Add an event to the audit trail; `report` passes it on."""
         self._journal.note(event, **facts)

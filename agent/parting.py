@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from agent.log import get_logger
@@ -29,6 +30,7 @@ AFTER_SUCCESS_S, AFTER_FAILURE_S = 3600.0, 120.0
 ASK_AGAIN_S = 600.0
 # A container that died while it asked is back within seconds; a person who starts the pod again is slower.
 _STILL_LEAVING_S = 120.0
+_SHELLS = {"sh", "bash", "dash", "ash", "zsh", "start.sh"}
 
 
 @dataclass(frozen=True)
@@ -167,12 +169,22 @@ class Parting:
 
 
 def is_first_process(pod_id: str | None) -> bool:
-    """Whether our end is the end of the pod's container, which RunPod then starts again."""
-    return pod_id is not None and 1 in {os.getpid(), os.getppid()}
+    """Whether our end is the end of the pod's container, which RunPod then starts again.
+
+    Also below an init such as tini, which ends with us; a shell goes on with its next command.
+    """
+    if not pod_id or os.getpid() == 1:
+        return bool(pod_id)
+    try:
+        init = Path("/proc/1/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return False
+    return os.getppid() == 1 and init not in _SHELLS
 
 
 def sleep() -> NoReturn:
     """Wait until the container is ended, and bury what dies meanwhile."""
+    get_logger().info("waiting for the end of the pod; a container that ends is started again")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         signal.pause()

@@ -126,10 +126,11 @@ class Run:
         mark = self.marker.mark
         if mark.phase not in marker.OVER or mark.exit_code not in _OVER:
             return False
+        self.outcome.published = mark.proven
         if self.config.pod_id is None or mark.life == container_life():
             self.marker.forget()
             return False
-        self.outcome.child_exit, self.outcome.published = mark.child_exit, mark.proven
+        self.outcome.child_exit = mark.child_exit
         again = f"To train again, set another JOB_ID or remove {self.marker.path}."
         if mark.exit_code:
             raise TrainingFailedError(
@@ -152,6 +153,7 @@ class Run:
                 )
                 get_logger().info(self.outcome.note, job=self.outcome.job_id)
                 return False
+            self.outcome.published = False
             self.training.run(job)
         return True
 

@@ -75,8 +75,8 @@ export function describe(job: Job, now = Date.now()): string {
     case 'running': return `Running${percent}.${silence}${note}`
     case 'uploading': return `Publishing${percent}.${silence}${note}`
     case 'paused': return `Paused${percent}.${note}`
-    case 'completed': return job.model_url ? `Completed: ${job.model_url}` : `Completed without a model.${note}`
-    case 'failed': return `${failed[job.failure_stage ?? 'training']} ${job.error_message ?? ''}`.trim()
-    case 'cancelled': return 'Cancelled.'
+    case 'completed': return (job.model_url ? `Completed: ${job.model_url}` : 'Completed without a model.') + note
+    case 'failed': return `${failed[job.failure_stage ?? 'training']} ${job.error_message ?? ''}`.trim() + note
+    case 'cancelled': return `Cancelled.${note}`
   }
 }

@@ -120,6 +120,19 @@ class Connection:
         """
         return self._rows_with(columns, self._answer(self._rest.rpc(function, {}, get=True)))
 
+    def ask(self, function: str, arguments: Mapping[str, Any]) -> bool:
+        """Have a function of the database change something, and return what it says of that: yes or no.
+
+        A lost answer leaves the outcome unknown.
+
+        Raises:
+            RemoteFailure: in the server's words, with its code.
+        """
+        data = self._answer(self._rest.rpc(function, dict(arguments)))
+        if isinstance(data, bool):
+            return data
+        raise self._nonsense(data)
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -165,7 +178,7 @@ class Connection:
         response: httpx.Response | None = self._last.response
         kind = response.headers.get("content-type", "nothing") if response is not None else "nothing"
         return RemoteFailure(
-            f"answers with something other than rows ({kind}, {len(str(data))} characters)",
+            f"answers with something else than was asked for ({kind}, {len(str(data))} characters)",
             status=None,
         )
 

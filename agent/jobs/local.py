@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from agent.durable import write_durably
 from agent.errors import JobRefusedError
-from agent.jobs.row import COMPLETED, FAILED, OPEN, RUNNING, Row, clean_message, refusal
+from agent.jobs.row import (
+    COMPLETED,
+    FAILED,
+    LONGEST_MESSAGE,
+    OPEN,
+    RUNNING,
+    Row,
+    clean_message,
+    further,
+    refusal,
+)
 from agent.parse import parse_json
 
 if TYPE_CHECKING:
@@ -62,13 +72,15 @@ class LocalStore:
                 )
             )
 
-    def beat(self, note: str | None = None) -> Row:
-        """Move updated_at of an open job; one that never started is running."""
+    def beat(self, note: str | None = None, training: Mapping[str, float] | None = None) -> Row:
+        """Move updated_at of an open job, and its progress; one that never started is running."""
         with self._lock:
             row = self.read()
             if row.status not in OPEN:
                 return row
-            return self._write(replace(row, status=RUNNING, result_note=note or row.result_note))
+            progress = further(row, training or {}) or row.progress
+            note = note or row.result_note
+            return self._write(replace(row, status=RUNNING, progress=progress, result_note=note))
 
     def complete(self, *, model_url: str | None, note: str | None) -> Row:
         """Set `completed` with progress 100; a completed row may still gain the model's address, once."""
@@ -104,6 +116,20 @@ class LocalStore:
                 replace(row, status=FAILED, error_message=clean_message(message), failure_stage=stage)
             )
 
+    def remark(self, note: str) -> bool:
+        """Add a sentence to the row's result_note, whatever its status; False: the note is full."""
+        note = clean_message(note)
+        with self._lock:
+            row = self.read()
+            held = row.result_note or ""
+            if f"\n{note}\n" in f"\n{held}\n":
+                return True
+            said = f"{held}\n{note}" if held else note
+            if len(said) > LONGEST_MESSAGE:
+                return False
+            self._keep(replace(row, result_note=said))
+            return True
+
     @staticmethod
     def report(_entries: Sequence[Mapping[str, Any]]) -> bool:
         """Nothing: the journal beside the row is the audit trail."""
@@ -117,7 +143,9 @@ class LocalStore:
         """Nothing is held open."""
 
     def _write(self, row: Row) -> Row:
-        row = replace(row, updated_at=self._now())
+        return self._keep(replace(row, updated_at=self._now()))
+
+    def _keep(self, row: Row) -> Row:
         try:
             write_durably(self._path, asdict(row))
         except OSError as error:

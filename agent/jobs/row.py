@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +17,23 @@ OPEN = ("pending", "queued", "running", "paused", "uploading")
 PUBLISH, LOST, TRAINING = "publish", "lost", "training"
 MENDABLE = (PUBLISH, LOST)  # a failed training is final; these two are mended by publishing
 LONGEST_MESSAGE = 8000
+MOST_BEFORE_THE_END = 99.0  # percent; 100 is what only completed says
+# What a training tells beside its progress: nothing depends on it, and not every table has it.
+METRICS = (
+    "current_step",
+    "current_epoch",
+    "total_steps",
+    "total_epochs",
+    "loss",
+    "eval_loss",
+    "learning_rate",
+    "grad_norm",
+    "samples_per_second",
+    "gpu_memory_allocated_gb",
+    "gpu_memory_reserved_gb",
+    "elapsed_seconds",
+    "remaining_seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -66,8 +84,14 @@ class JobStore(Protocol):
         """
         ...
 
-    def beat(self, note: str | None = None) -> Row:
-        """Say that we are alive, or what happens now; asked once, never again: the next beat is the retry."""
+    def beat(self, note: str | None = None, training: Mapping[str, float] | None = None) -> Row:
+        """Say that we are alive, or what happens now; asked once, never again: the next beat is the retry.
+
+        Args:
+            note: a sentence for people.
+            training: how far the training is: `progress`, which never goes back nor above 99 by this, and
+                METRICS, of which a store keeps those that it has a place for.
+        """
         ...
 
     def complete(self, *, model_url: str | None, note: str | None) -> Row:
@@ -84,6 +108,13 @@ class JobStore(Protocol):
         """Say what went wrong, and at which stage."""
         ...
 
+    def remark(self, note: str) -> bool:
+        """Add a sentence to the row's result_note, in every status; nothing else changes. True: it is there.
+
+        A sentence that is there already is not added again. False: there is no place for it, or no such row.
+        """
+        ...
+
     def report(self, entries: Sequence[Mapping[str, Any]]) -> bool:
         """Add what happened to the audit trail beside the row; asked once. False: the store keeps none."""
         ...
@@ -95,6 +126,13 @@ class JobStore(Protocol):
     def close(self) -> None:
         """Let go of connections."""
         ...
+
+
+def further(row: Row, training: Mapping[str, float]) -> float | None:
+    """The progress of a training, if it is more than the row shows; None leaves the row's as it is."""
+    progress = training.get("progress", math.nan)
+    reached = min(progress, MOST_BEFORE_THE_END)
+    return reached if math.isfinite(progress) and reached > row.progress else None
 
 
 def refusal(row: Row, model_url: str | None) -> JobRefusedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,11 +16,13 @@ from agent.jobs.row import (
     FAILED,
     LOST,
     MENDABLE,
+    METRICS,
     OPEN,
     PUBLISH,
     RUNNING,
     Row,
     clean_message,
+    further,
     refusal,
 )
 from agent.log import get_logger
@@ -52,7 +55,9 @@ _COLUMNS = (
 )
 _OPEN = f"status.in.({','.join(OPEN)})"
 _NO_COLUMN, _UNKNOWN_COLUMN, _NO_RIGHT, _NO_TABLE = "42703", "PGRST204", "42501", "PGRST205"
+_NOTE, _NO_PLACE = "note_on_job", {"PGRST202", "42883", "23514"}  # no such function, or it is full
 _ATTACH = f"and(status.eq.{COMPLETED},model_url.is.null)"
+_NOT_TAKEN = (_NO_COLUMN, _UNKNOWN_COLUMN, _NO_RIGHT, "22", "23")  # beginnings: no place, no right, a rule
 _COMPARED = {"status", "progress", "model_url", "error_message", "failure_stage"}
 _ROUNDS = 3  # of compare-and-set; a row that keeps slipping away is being written by somebody else
 
@@ -92,7 +97,7 @@ class SupabaseStore:
         self._database, self._job_id, self._patience, self._now = database, job_id, patience, now
         self._connection = Connection(database)
         self._known_shape: _Shape | None = None
-        self._keeps_no_trail = False
+        self._keeps_no_trail = self._keeps_no_metrics = False
         self._seen: Row | None = None
 
     def read(self) -> Row:
@@ -113,12 +118,21 @@ class SupabaseStore:
             changes["result_note"] = None
         return self._set(changes, None, ROW_LOOK) or self._read(ROW_LOOK)
 
-    def beat(self, note: str | None = None) -> Row:
+    def beat(self, note: str | None = None, training: Mapping[str, float] | None = None) -> Row:
         """Move the heartbeat of a running job; one that was taken for lost, or never started, is running."""
-        if self._seen is None:
-            self._read(None)  # the shape of the table decides what a beat looks like
+        seen = self._seen or self._read(None)  # the shape of the table decides what a beat looks like
         changes: dict[str, Any] = {"status": RUNNING} | ({"result_note": clean_message(note)} if note else {})
-        row = self._set(changes, f"status.eq.{RUNNING}", None) or self._read(None)
+        where, training = f"status.eq.{RUNNING}", training or {}
+        told = {name: training[name] for name in METRICS if math.isfinite(training.get(name, math.nan))}
+        progress = further(seen, training)
+        row = None
+        if progress is not None:  # only ever forward, whoever else writes it at this moment
+            forward = f"and({where},or(progress.is.null,progress.lte.{progress}))"
+            try:
+                row = self._set(changes | told | {"progress": progress}, forward, None)
+            except JobRefusedError as error:  # to be alive is worth more than to be far
+                get_logger().debug("the job row does not take the progress", because=error.message)
+        row = row or self._set(changes | told, where, None) or self._read(None)
         if row.status in OPEN and row.status != RUNNING:
             return self._set(changes, _OPEN, None) or row
         if row.failure_stage == LOST:
@@ -159,6 +173,19 @@ class SupabaseStore:
             message = NOT_PUBLISHED + message
         changes = {"status": FAILED, "error_message": clean_message(message), "failure_stage": stage}
         return self._set(changes, None, ROW_WRITE) or self._read(ROW_WRITE)
+
+    def remark(self, note: str) -> bool:
+        """Add a sentence to the row's result_note, whatever its status; twice is once.
+
+        False: the note is full, nothing opens such a row, or the database lacks the migration last_words.
+        """
+        told = {"job": self._job_id, "note": clean_message(note)}
+        try:
+            return self._patience.call(ROW_WRITE, lambda: self._connection.ask(_NOTE, told))
+        except RemoteFailure as failure:
+            if failure.code in _NO_PLACE:
+                return False
+            raise as_error(failure, self._database, self._job_id) from failure
 
     def report(self, entries: Sequence[Mapping[str, Any]]) -> bool:
         """Add what happened to the audit trail beside the row; asked once. False: the database keeps none."""
@@ -242,16 +269,30 @@ class SupabaseStore:
             shape = self._shape
             if failure.code in {_NO_RIGHT, _NO_COLUMN, _UNKNOWN_COLUMN}:
                 self._rows()
-            if self._shape is shape:
+            if self._shape is shape and not self._refuses_metrics(changes, failure):
                 raise
             return self._update_as(self._shape, changes, where)
+
+    def _refuses_metrics(self, changes: Mapping[str, Any], failure: RemoteFailure) -> bool:
+        """Whether it may be the metrics that the table does not take; then it gets none from now on."""
+        may_be = (failure.code or "").startswith(_NOT_TAKEN) and not changes.keys().isdisjoint(METRICS)
+        if self._keeps_no_metrics or not may_be:
+            return False
+        self._keeps_no_metrics = True
+        get_logger().warning(
+            "the job table does not take the metrics of a training, only its progress",
+            table=self._database.table,
+            because=failure.words,
+        )
+        return True
 
     def _update_as(
         self, shape: _Shape, changes: Mapping[str, Any], where: str | None
     ) -> dict[str, Any] | None:
-        wanted = dict(changes)
+        unknown = METRICS if self._keeps_no_metrics else ()
+        wanted = {name: value for name, value in changes.items() if name not in unknown}
         if shape.legacy:
-            wanted = {name: value for name, value in changes.items() if name in _COLUMNS}
+            wanted = {name: wanted[name] for name in wanted if name in {*_COLUMNS, *METRICS}}
             wanted["updated_at"] = self._now()
             if wanted.get("status") == COMPLETED:
                 wanted["completed_at"] = wanted["updated_at"]

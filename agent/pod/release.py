@@ -92,7 +92,7 @@ _DONE = {"stop": "stopped", "terminate": "terminated"}
 
 def _what_is_here(situation: Situation) -> str:
     if situation.training_failed:
-        return "the weights that the failed training left are only here"
+        return "there are weights of no training that ended well, and they may be only here"
     if situation.nothing_to_publish:
         return "the trained model was not published and is only here"
     return "the trained model is not proven to be on the Hub and may be only here"

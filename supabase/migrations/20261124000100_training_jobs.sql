@@ -138,7 +138,9 @@ language sql stable set search_path = '' as $$
     ('20261124001000', not exists (select from pg_catalog.pg_publication where pubname = 'supabase_realtime')
        or exists (select from pg_catalog.pg_class r join pg_catalog.pg_publication_tables p
          on p.schemaname = 'public' and p.tablename = 'local_training_jobs'
-         where r.oid = jobs.id and r.relreplident = 'd' and p.pubname = 'supabase_realtime'))
+         where r.oid = jobs.id and r.relreplident = 'd' and p.pubname = 'supabase_realtime')),
+    ('20261126000100', pg_catalog.has_function_privilege('anon',
+       pg_catalog.to_regprocedure('public.note_on_job(uuid, text)'), 'execute'))
   ) v (version, applied)
 $$;
 revoke execute on function public.agent_migrations() from public;

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -39,10 +41,13 @@ class PodOfRunPod:
         ]  # fmt: skip
         self.containers = []
 
-    def start(self, **more):
+    @property
+    def command(self):
         trainer = [sys.executable, str(ROOT / "tests" / "trainer.py"), str(self.diary_path), *self.deeds]
-        command = agent_command("run", "--", *trainer)
-        self.containers.append(Container(command, self.environ | more, self.home / "log"))
+        return agent_command("run", "--", *trainer)
+
+    def start(self, command=None, **more):
+        self.containers.append(Container(command or self.command, self.environ | more, self.home / "log"))
         return self.containers[-1]
 
     def close(self):
@@ -190,6 +195,30 @@ def test_the_first_process_of_a_pod_does_not_return(rented):
     assert rented.app.row(rented.job.id)["status"] == "failed"
     assert container.is_up()
     assert container.signal(signal.SIGTERM) == 17
+
+
+def test_a_second_run_in_the_same_container_trains_nothing_and_stops_the_pod(rented):
+    """Somebody ran it by hand after the first one, which was told to keep the pod."""
+    for gate in (*range(1, 7), "save"):
+        rented.open(gate)
+    run = shlex.join(rented.command)
+    container = rented.start(["bash", "-c", f"AGENT_ON_FINISH=keep {run}; {run}; sleep 1000"])
+    container.until(lambda: rented.marker.get("phase") == "left")
+    rented.assert_done_once()
+    assert "nothing was trained" in container.said
+
+
+@pytest.mark.parametrize(("init", "returns"), [("a-small-init", False), ("bash", True)])
+def test_below_an_init_it_does_not_return_either_but_below_a_shell_it_does(init, returns, rented, tmp_path):
+    """An init ends with its child, and the container with it; a shell has something else to do."""
+    program = tmp_path / init
+    program.symlink_to(shutil.which("bash"))
+    rented.deeds = ["exit=1"]
+    command = f"{shlex.join(rented.command)}; echo it returned; sleep 1000"
+    container = rented.start([str(program), "-c", command], AGENT_ON_FINISH="keep")
+    said = {"it returned", "waiting for the end of the pod"}
+    container.until(lambda: [words for words in said if words in container.said])
+    assert ("it returned" in container.said) == returns
 
 
 def test_elsewhere_it_returns_the_exit_code(rented):

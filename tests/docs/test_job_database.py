@@ -605,6 +605,22 @@ def test_the_server_marks_the_pods_that_vanished(node, platform):
     assert platform.row(job.id)["failure_stage"] == "lost"
 
 
+def test_what_is_final_can_still_be_added_to(node, platform):
+    job = platform.add_job(status="completed", progress=100, result_note="No HF_TOKEN.")
+    (call,) = [code for code in names(PROSE) if code.startswith("rpc('note_on_job'")]
+    script = f"""
+        const global = {{ headers: {{ 'x-job-token': env.TOKEN }} }}
+        const pod = createClient(env.URL, env.KEY, {{ auth, realtime, global }})
+        const job = env.JOB, note = 'Nothing could stop this pod.'
+        for (const _ of [1, 2]) print((await pod.{call}).data)
+        print((await as(env.USER).{call}).error.code)
+    """
+    before = platform.row(job.id)
+    assert node(script, JOB=job.id, TOKEN=job.token) == [True, True, "42501"]
+    said = {"result_note": "No HF_TOKEN.\nNothing could stop this pod."}
+    assert platform.row(job.id) == before | said
+
+
 def test_what_is_shown_follows_the_row_whatever_happens_to_the_connection(node, platform):
     """At first, subscribed, as changes begin to flow, when it rings, when the line is back, by the clock."""
     job = platform.add_job(progress=10)
@@ -739,6 +755,10 @@ SENTENCES = [
     ({"status": "paused", "progress": 50, "heartbeat_at": "2026-01-01T11:00:00Z"}, "Paused, 50 %."),
     ({"status": "completed", "progress": 100, "model_url": MODEL}, f"Completed: {MODEL}"),
     ({"status": "completed", "result_note": "No HF_TOKEN."}, "Completed without a model. No HF_TOKEN."),
+    (
+        {"status": "completed", "model_url": MODEL, "result_note": "Nothing could stop this pod."},
+        f"Completed: {MODEL} Nothing could stop this pod.",
+    ),
     ({"status": "failed", "error_message": "CUDA out of memory"}, "Training failed. CUDA out of memory"),
     ({"status": "failed", "failure_stage": "training"}, "Training failed."),
     (
@@ -749,7 +769,19 @@ SENTENCES = [
         {"status": "failed", "failure_stage": "lost", "error_message": "Heard at noon."},
         "The pod vanished. Heard at noon.",
     ),
+    (
+        {
+            "status": "failed",
+            "error_message": "Out of memory.",
+            "result_note": "Nothing could stop this pod.",
+        },
+        "Training failed. Out of memory. Nothing could stop this pod.",
+    ),
     ({"status": "cancelled", "progress": 7}, "Cancelled."),
+    (
+        {"status": "cancelled", "result_note": "Nothing could stop this pod."},
+        "Cancelled. Nothing could stop this pod.",
+    ),
 ]
 
 

@@ -75,8 +75,13 @@ def test_no_row_is_changed_without_saying_which(path):
 
 
 def test_the_database_knows_exactly_the_migrations_that_there_are():
-    body = re.search(r"function public\.agent_migrations\(\).*?\$\$(.*?)\$\$", STEPS[0].sql, re.DOTALL)
-    assert re.findall(r"'(\d{14})'", body.group(1)) == [step.version for step in STEPS]
+    """The newest that brings the function has the last word; a first one that runs again says the same."""
+    defined = re.compile(
+        r"^create [^;]*function public\.agent_migrations\(\).*?^grant [^;]*;", re.DOTALL | re.MULTILINE
+    )
+    first, *later = [found.group() for step in STEPS for found in defined.finditer(step.sql)]
+    assert re.findall(r"'(\d{14})'", first) == [step.version for step in STEPS]
+    assert later == [first]
 
 
 def test_whatever_is_made_in_public_is_granted_explicitly():
@@ -84,7 +89,13 @@ def test_whatever_is_made_in_public_is_granted_explicitly():
     code = without_comments("".join(step.sql for step in STEPS))
     made = r"create (?:or replace )?(?:table|function|view|sequence) (?:if not exists )?public\.(\w+)"
     names = set(re.findall(made, code))
-    assert names == {"local_training_jobs", "agent_migrations", "model_upload_events", "mark_stale_jobs"}
+    assert names == {
+        "local_training_jobs",
+        "agent_migrations",
+        "model_upload_events",
+        "mark_stale_jobs",
+        "note_on_job",
+    }
     for name in names:
         for right in ("grant", "revoke"):
             assert re.search(rf"\b{right}\b[^;]*\bon\s(function )?public\.{name}\b", code), (right, name)

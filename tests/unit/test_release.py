@@ -81,7 +81,7 @@ def test_the_reason_names_what_would_be_lost():
     lost = {
         "..W.": "the trained model is not proven to be on the Hub",
         "..WN": "the trained model was not published",
-        ".FW.": "the weights that the failed training left",
+        ".FW.": "there are weights of no training that ended well",
     }
     for result, words in lost.items():
         assert words in decide("terminate", situation(result, Storage.CONTAINER)).because

@@ -46,6 +46,9 @@ create table {EVENTS} (
 create function mark_stale_jobs(silent_for interval default '10 minutes') returns setof uuid
   language sql security definer as
   $$ update {JOBS} set status = 'failed' where heartbeat_at < now() - silent_for returning id $$;
+create function note_on_job(job uuid, note text) returns boolean language plpgsql security definer as $$ begin
+  update {JOBS} set result_note = note where id = job; return found;
+end $$;
 create table private.model_hosts (origin text primary key);
 grant all on private.model_hosts to anon, authenticated;
 create function private.tokens() returns setof text language sql security definer as
@@ -343,6 +346,7 @@ ONE = f"{JOBS}?id=eq.{{id}}"
 OTHERS = f"{JOBS}?id=neq.{{own}}&select=id"
 TRAIL = f"{EVENTS}?job_id=eq.{{id}}"
 ONCE = f"{EVENTS}?on_conflict=job_id,event_key"
+NOTE = "rpc/note_on_job"
 TOKEN = "t" * 43
 DONE = {"status": "completed", "progress": 100}
 NEW = {"id": "{id}", "user_id": "{owner}", "model_name": "x", "status": "completed"}
@@ -534,6 +538,28 @@ REACHING = [
             "have it taken for lost": ("POST rpc/mark_stale_jobs", {}),
             "have it taken for lost soon": ("POST rpc/mark_stale_jobs", {"silent_for": "2 minutes"}),
             "add a Hub": ("POST model_hosts", {"origin": "https://evil.example"}, PRIVATE),
+        },
+    ),
+    *attacks(
+        "changed",
+        "naive",
+        {
+            "add a note to it": (f"POST {NOTE}", {"job": "{id}", "note": "x"}),
+            "add a long note to it": (f"POST {NOTE}", {"job": "{id}", "note": "x" * 8000}),
+            "add a huge note to it": (f"POST {NOTE}", {"job": "{id}", "note": "x" * 1_000_000}),
+            "add a note to it by a list": (f"POST {NOTE}", [{"job": "{id}", "note": "x"}]),
+            "add a note to it with its owner's words": (f"POST {NOTE}", {"job": "{id}", "note": "{owner}"}),
+            "clear its note": (f"POST {NOTE}", {"job": "{id}", "note": None}),
+            "empty its note": (f"POST {NOTE}", {"job": "{id}", "note": ""}),
+        },
+    ),
+    *attacks(
+        "told apart",
+        "naive",
+        {
+            "see by a note that it is there": (f"POST {NOTE}", {"job": "{id}", "note": "x"}),
+            "see by a note that is there": (f"POST {NOTE}", {"job": "{id}", "note": "planted result_note"}),
+            "see by a huge note that it is there": (f"POST {NOTE}", {"job": "{id}", "note": "x" * 8001}),
         },
     ),
     *attacks("read", "naive", {"call a private function": ("POST rpc/tokens", {}, PRIVATE)}),

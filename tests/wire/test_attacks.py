@@ -26,6 +26,7 @@ from tests.wire.attacker import (
     MALLORY,
     MERGE,
     NO_JOB,
+    NOTE,
     ONE,
     ONE_OF_EACH,
     READING,
@@ -488,6 +489,26 @@ def test_sql_in_a_field_is_a_text_or_is_refused(payload, hardened):
     assert (told | {"request_id": payload}).items() <= event.items()
 
 
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_sql_in_a_note_is_a_text(payload, hardened):
+    own = another_pod(hardened)
+    hardened.sql(f"update {JOBS} set status = 'completed', progress = 100 where id = %s", own.own)
+    with unharmed(hardened, own):
+        assert own.ask(f"POST {NOTE}", {"job": own.own, "note": payload}).json() is True
+        for body in ({"job": payload, "note": "x"}, {"job": own.own, payload: "x"}):
+            assert own.ask(f"POST {NOTE}", body).is_client_error
+    assert hardened.row(own.own)["result_note"] == payload
+
+
+def test_a_note_is_not_added_by_a_link(hardened):
+    """Whoever gets a pod to follow an address has it change nothing."""
+    own = another_pod(hardened)
+    before = hardened.row(own.own)
+    answer = own.ask(f"GET {NOTE}?job={own.own}&note=x")
+    assert (answer.status_code, answer.json()["code"]) == (405, "25006")
+    assert hardened.row(own.own) == before
+
+
 @pytest.mark.parametrize("method", ["GET", "PATCH", "POST"])
 @pytest.mark.parametrize("payload", [*PAYLOADS, "\0'; --"])
 def test_sql_in_a_query_is_no_sql(payload, method, hardened):
@@ -729,14 +750,29 @@ PASTING = {"in_quotes", "with_doubled_quotes", "in_dollars", "by_header"}
 
 @pytest.mark.parametrize(
     ("kind", "callable_by_all"),
-    [("hardened", {"agent_migrations"}), ("naive", {"mark_stale_jobs", *PASTING})],
+    [
+        ("hardened", {"agent_migrations", "note_on_job"}),
+        ("naive", {"mark_stale_jobs", "note_on_job", *PASTING}),
+    ],
 )
-def test_everybody_may_call_one_function(kind, callable_by_all, platforms):
+def test_everybody_may_call_two_functions(kind, callable_by_all, platforms):
     """The control are functions with the rights that a function has to begin with."""
     in_the_api = """
       select proname from pg_proc, unnest(array['anon', 'authenticated']) as role
       where pronamespace = 'public'::regnamespace and has_function_privilege(role, oid, 'execute')"""
     assert {row["proname"] for row in platforms[kind].sql(in_the_api)} == callable_by_all
+
+
+@pytest.mark.parametrize(
+    ("kind", "led"),
+    [("hardened", set()), ("naive", {"mark_stale_jobs", "note_on_job", "tokens", *PASTING})],
+)
+def test_a_function_that_runs_as_its_owner_is_not_led_to_tables_of_another_schema(kind, led, platforms):
+    """The control are functions that look names up wherever whoever calls them says."""
+    led_by_the_caller = """
+      select proname from pg_proc where pronamespace in ('public'::regnamespace, 'private'::regnamespace)
+        and prosecdef and not coalesce(proconfig, '{}') @> '{"search_path=\\"\\""}'"""
+    assert {row["proname"] for row in platforms[kind].sql(led_by_the_caller)} == led
 
 
 # As PostgREST writes it for /model_upload_events?select=event,local_training_jobs(…)

@@ -390,6 +390,7 @@ GRANTED = {
     "schema private: authenticated: usage",
     "function public.agent_migrations(): anon: execute",
     "function public.agent_migrations(): authenticated: execute",
+    "function public.note_on_job(uuid,text): anon: execute",
     "function private.hub_path(text): anon: execute",
     "function private.uncounted(text): anon: execute",
     "function private.uncounted(text): authenticated: execute",
@@ -436,6 +437,14 @@ def test_the_database_tells_after_every_file_which_migrations_are_in_force(clust
             project.in_force()
 
 
+def test_a_database_from_before_the_newest_file_is_told_of_it_by_that_file_alone(shipped):
+    shipped.up(*NAMES)
+    shipped.down("last_words")
+    shipped.owner.execute("drop function public.agent_migrations()")
+    shipped.up("last_words")
+    assert shipped.in_force() == set(NAMES)
+
+
 TAKEN_AWAY = [
     ("training_jobs", f"alter table {JOBS} drop column result_note"),
     ("job_tokens", f"drop trigger a_hash_job_token on {JOBS}"),
@@ -455,6 +464,8 @@ TAKEN_AWAY = [
     ("stale_jobs", "drop function public.mark_stale_jobs(interval)"),
     ("realtime", f"alter table {JOBS} replica identity full"),
     ("realtime", f"alter publication supabase_realtime drop table {JOBS}"),
+    ("last_words", "drop function public.note_on_job(uuid, text)"),
+    ("last_words", "revoke execute on function public.note_on_job(uuid, text) from anon"),
 ]
 
 
@@ -1002,6 +1013,7 @@ CHANGES = [
     "alter function private.guard_training_job() reset search_path",
     "revoke execute on function public.agent_migrations() from anon",
     "grant execute on function public.mark_stale_jobs(interval) to anon",
+    "alter function public.note_on_job(uuid, text) security invoker",
     "grant usage on sequence public.model_upload_events_id_seq to anon with grant option",
     "grant create on schema private to anon",
     f"update pg_index set indisvalid = false where indrelid = '{JOBS}'::regclass and not indisprimary",

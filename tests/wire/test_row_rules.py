@@ -1,10 +1,11 @@
-"""Who may move a job from which status to which, what goes with it, and what leaves the row as it was."""
+"""Who may move a job from which status to which, what goes with it, what is added, what changes nothing."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -167,6 +168,12 @@ class Writer:
             return "ok"
         assert answer.status_code == STATUS_OF_CODE[answer.json()["code"]], answer.text
         return answer.json()["code"]
+
+    def note(self, job, note, **headers):
+        """Add a note; returns whether the row has it, else the code of the refusal."""
+        url, headers = f"{self.app.url}/rest/v1/rpc/note_on_job", self.headers() | headers
+        answer = self.client.post(url, json={"job": job.id, "note": note}, headers=headers)
+        return answer.json() if answer.status_code == 200 else answer.json()["code"]
 
     def _write_past_the_end(self, job, changes):
         settings = ", ".join(f"{name} = %s" for name in changes)
@@ -879,3 +886,175 @@ def test_an_app_that_comes_too_late_is_told_so(state, reason, app, put, server):
     answer = server.ask("PATCH", {"id": f"eq.{job.id}"}, json=late)
     assert (answer.status_code, answer.json()["message"]) == (409, reason)
     assert app.row(job.id) == before
+
+
+# A sentence that is added to what a row says
+
+NOTE = "Nothing could stop this pod, and it goes on costing money."
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("writer", ["pod", "server"])
+def test_a_note_is_added_in_every_state_and_nothing_else_changes(writer, state, app, client, put):
+    by, job = Writer(app, client, writer), put(state)
+    before = app.row(job.id)
+    told = f"{before['result_note']}\n{NOTE}" if before["result_note"] else NOTE
+    for _ in range(2):
+        assert by.note(job, NOTE) is True
+        assert changed(app, job, before) == {"result_note": told}
+    assert by.note(job, "Stop it by hand.") is True
+    assert changed(app, job, before) == {"result_note": f"{told}\nStop it by hand."}
+
+
+def test_a_note_that_is_there_already_does_not_even_write_the_row(app, put, pod):
+    job, version = put("completed"), "select xmin::text from local_training_jobs where id = %s"
+    assert pod.note(job, NOTE) is True
+    before = app.sql(version, job.id)
+    assert pod.note(job, NOTE) is True
+    assert app.sql(version, job.id) == before
+    assert pod.note(job, f"{NOTE} Again.") is True
+    assert app.sql(version, job.id) != before
+
+
+def test_a_sentence_is_there_only_if_it_is_there_as_a_whole(app, put, pod):
+    job = put("completed", result_note=f"It was said: {NOTE}")
+    assert pod.note(job, NOTE) is True
+    assert app.row(job.id)["result_note"] == f"It was said: {NOTE}\n{NOTE}"
+
+
+def test_a_note_tells_the_audit_trail_nothing_and_is_no_sign_of_life(app, put, pod, server):
+    job = put("running")
+    events = "select count(*) from model_upload_events where job_id = %s"
+    assert pod.note(job, NOTE) is True
+    assert app.sql(events, job.id) == [{"count": 0}]
+    answer = server.client.post(
+        f"{app.url}/rest/v1/rpc/mark_stale_jobs", json={"silent_for": "10 minutes"}, headers=server.headers()
+    )
+    assert job.id in answer.json()
+    lost = app.row(job.id)
+    assert pod.note(job, "Still here.") is True
+    assert changed(app, job, lost) == {"result_note": f"{NOTE}\nStill here."}
+
+
+def test_a_note_does_not_keep_a_failed_publication_from_being_mended(app, put, pod):
+    job = put("publish")
+    assert pod.note(job, NOTE) is True
+    assert pod.write(job, status="completed", progress=100, model_url=MODEL, result_note=None) == "ok"
+    assert app.row(job.id)["result_note"] is None
+
+
+@pytest.mark.parametrize("held", ["x" * 7000, "", None])
+def test_all_notes_together_have_8000_characters_and_none_takes_another_away(held, app, put, pod):
+    job = put("completed", result_note=held)
+    room = 8000 - (len(held) + 1 if held else 0)
+    assert pod.note(job, "\u2603" * (room + 1)) == "23514"
+    assert app.row(job.id)["result_note"] == held
+    assert pod.note(job, "\u2603" * room) is True
+    before = app.row(job.id)
+    assert before["result_note"] == "\n".join(filter(None, [held, "\u2603" * room]))
+    assert pod.note(job, "\u2603" * room) is True
+    assert pod.note(job, "x") == "23514"
+    assert app.row(job.id) == before
+
+
+@pytest.mark.parametrize(
+    ("note", "code"), [("", "23514"), (None, "23514"), ("x" * 8001, "23514"), ("a\0b", "22P05")]
+)
+def test_what_is_no_note_is_refused_before_any_row_is_looked_at(note, code, app, put, pod):
+    job = put("completed")
+    before = app.row(job.id)
+    assert pod.note(job, note) == pod.note(JobSecret(str(uuid.uuid4()), TOKEN), note) == code
+    assert app.row(job.id) == before
+
+
+def test_a_row_that_breaks_a_rule_of_the_app_is_not_shown_to_its_pod(app, put, pod):
+    """PostgreSQL shows the row that it refuses to whoever has all rights to it, as the function has."""
+    app.sql("alter table local_training_jobs add constraint short check (length(result_note) < 99) not valid")
+    job = put("completed")
+    asked, url = {"job": job.id, "note": "x" * 100}, f"{app.url}/rest/v1/rpc/note_on_job"
+    answer = pod.client.post(url, json=asked, headers=pod.headers())
+    app.sql("alter table local_training_jobs drop constraint short")
+    assert (answer.status_code, answer.json()["code"], answer.json()["details"]) == (400, "23514", None)
+    assert '"short"' in answer.json()["message"]
+    assert app.row(job.id)["result_note"] == "no HF_TOKEN"
+
+
+OWN = {"X-Job-Token": TOKEN}
+# What the row holds, and what is sent: a token, or claims in which {id} is the job's.
+CREDENTIALS = {
+    "its token": ({}, OWN),
+    "no credential": ({}, {}),
+    "another token": ({}, {"X-Job-Token": OTHER_TOKEN}),
+    "a token that expired": ({"job_token_expires_at": "2001-01-01"}, OWN),
+    "a token that will expire": ({"job_token_expires_at": "2999-01-01"}, OWN),
+    "a token that can be guessed": ({"job_token": "s" * 31}, {"X-Job-Token": "s" * 31}),
+    "a token where there is none": ({"job_token": None}, OWN),
+    "its claim": ({}, {"job_id": "{id}"}),
+    "its claim after its token expired": ({"job_token_expires_at": "2001-01-01"}, {"job_id": "{id}"}),
+    "the claim of another job": ({}, {"job_id": str(uuid.UUID(int=7))}),
+    "a claim that is no id": ({}, {"job_id": "{id}' or true --"}),
+}
+
+
+@pytest.fixture
+def presented(app, client, put):
+    """A completed job, somebody without a token, and the headers with a credential: `presented(name)`."""
+
+    def make(credential):
+        columns, sent = CREDENTIALS[credential]
+        job = put("completed", **columns)
+        claims = {name: value.replace("{id}", job.id) for name, value in sent.items() if name == "job_id"}
+        return job, Writer(app, client, token=None), bearer(app, **claims) if claims else sent
+
+    return make
+
+
+@pytest.mark.parametrize("credential", CREDENTIALS)
+def test_a_note_is_taken_from_whoever_the_policy_shows_the_row(credential, app, presented):
+    job, somebody, headers = presented(credential)
+    before, opens = app.row(job.id), somebody.sees(job, **headers)
+    assert somebody.note(job, NOTE, **headers) is opens
+    assert (app.row(job.id) != before) is opens
+
+
+def test_the_policy_shows_the_row_to_some_of_them(presented):
+    """The control of the test above."""
+    assert {name for name in CREDENTIALS for job, by, sent in [presented(name)] if by.sees(job, **sent)} == {
+        "its token",
+        "a token that will expire",
+        "its claim",
+        "its claim after its token expired",
+    }
+
+
+@pytest.mark.parametrize("who", ["the owner", "a user with a claim"])
+def test_a_signed_in_user_adds_no_note(who, app, client, put, owner):
+    job = put("completed")
+    before = app.row(job.id)
+    user = owner if who == "the owner" else Writer(app, client, token=None)
+    claim = {} if who == "the owner" else bearer(app, "authenticated", sub=str(uuid.uuid4()), job_id=job.id)
+    assert user.note(job, NOTE, **claim) == "42501"
+    assert app.row(job.id) == before
+
+
+def test_columns_of_an_app_that_are_named_like_ours_are_no_obstacle(cluster, client):
+    with Platform(cluster) as other:
+        other.sql("alter table local_training_jobs add job text, add note text, add held text")
+        job = other.add_job(status="completed", progress=100, token=TOKEN)
+        assert Writer(other, client).note(job, NOTE) is True
+        row = other.row(job.id)
+        assert (row["result_note"], row["job"], row["note"], row["held"]) == (NOTE, None, None, None)
+
+
+@pytest.mark.parametrize("other", [NOTE, "Stop it by hand."], ids=["the same", "another"])
+def test_of_two_that_add_a_note_at_once_none_is_lost_and_none_is_there_twice(other, app, put, pod):
+    job = put("completed")
+    with session_of(app, "anon") as first, ThreadPoolExecutor(1) as threads:
+        first.execute("select public.note_on_job(%s, %s)", [job.id, NOTE])
+        second = threads.submit(pod.note, job, other)
+        waiting = "select pid from pg_stat_activity where wait_event_type = 'Lock' and datname = %s"
+        while not app.sql(waiting, app.database):
+            assert not second.done()
+        first.commit()
+        assert second.result() is True
+    assert app.row(job.id)["result_note"].splitlines() == ["no HF_TOKEN", *dict.fromkeys([NOTE, other])]

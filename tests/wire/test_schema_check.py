@@ -48,19 +48,19 @@ def test_a_table_of_today_misses_all_and_works(legacy_app, pod, tmp_path):
     before = legacy_app.row(job.id)
     answer, error = checked(pod, tmp_path, **legacy_app.environ(job))
     assert isinstance(error, JobRefusedError)
-    assert error.message == f"None of the 10 migrations is in force in {legacy_app.url}."
+    assert error.message == f"None of the {len(VERSIONS)} migrations is in force in {legacy_app.url}."
     assert [step.version for step in answer.missing] == VERSIONS
     assert answer.row.status == "running"
     assert legacy_app.row(job.id) == before
 
 
-@pytest.mark.parametrize("name", ["job_token_index", "upload_events", "stale_jobs"])
+@pytest.mark.parametrize("name", ["job_token_index", "upload_events", "stale_jobs", "last_words"])
 def test_one_that_is_missing_is_named_with_what_does_not_work_without_it(name, app, pod, tmp_path):
     job = app.add_job()
     roll_back(app, name)
     app.rest.refresh()
     answer, error = checked(pod, tmp_path, **app.environ(job))
-    assert error.message == f"Not every one of the 10 migrations is in force in {app.url}."
+    assert error.message == f"Not every one of the {len(VERSIONS)} migrations is in force in {app.url}."
     [missing] = answer.missing
     assert missing.name.partition("_")[2] == name
     assert missing.without in json.dumps(answer.as_json(), ensure_ascii=False).replace('\\"', '"')
