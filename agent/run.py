@@ -231,7 +231,6 @@ class Run:
             except Interrupted as stop:
                 job.interrupt(stop)
                 raise
-            job.check()
 
     def give_up(self, error: AgentError) -> None:
         """Nobody is left who tries: the row says where the model is, if it can be told."""

@@ -234,6 +234,7 @@ def test_sigterm_reaches_the_training_of_a_first_process(rented):
     container.until(lambda: "ready" in container.said)
     assert container.signal(signal.SIGTERM) == 143
     assert rented.diary == ["start", "gentle"]
+    assert rented.marker["phase"] == "stopped"
     assert "SIGTERM" in rented.app.row(rented.job.id)["result_note"]
     assert rented.runpod.requests == []
 

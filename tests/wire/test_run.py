@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -181,10 +182,13 @@ def test_a_failure_is_recorded_by_the_next_run_if_nobody_listened(trained, app, 
     assert (app.row(job.id)["status"], app.row(job.id)["failure_stage"]) == ("failed", "training")
 
 
-def test_what_a_failed_training_left_is_published_if_asked_for_and_its_job_failed(trained, hub, app, job):
-    checkpoints = f"save={FIXTURES / 'dpo_lora'}"
+def test_what_a_failed_training_left_is_published_if_asked_for_and_its_job_failed(
+    trained, hub, app, job, tmp_path
+):
+    (tmp_path / "left").mkdir()  # at step 2 of 4
+    shutil.copytree(FIXTURES / "dpo_lora" / "checkpoint-2", tmp_path / "left" / "checkpoint-2")
     with pytest.raises(TrainingFailedError):
-        trained.run(checkpoints, "exit=1", AGENT_PUBLISH_ON_FAILURE="checkpoint")
+        trained.run(f"save={tmp_path / 'left'}", "exit=1", AGENT_PUBLISH_ON_FAILURE="checkpoint")
     row = app.row(job.id)
     assert (row["status"], row["failure_stage"], row["model_url"]) == ("failed", "training", None)
     assert f"{hub.endpoint}/ada/model" in row["error_message"]
@@ -310,6 +314,8 @@ def test_a_database_that_never_comes_back_ends_with_76_and_the_model_is_publishe
         trained.run(MODEL, AGENT_STALL_S="0.5", AGENT_GIVE_UP_S="1")
     assert down.fired
     assert trained.outcome.published
+    [journal] = trained.pod.state_dir.glob("*/journal.json")
+    assert json.loads(journal.read_text())["outbox"]["letter"]["kind"] == "complete"
 
 
 def test_a_cancel_while_the_hub_is_down_is_heard(trained, hub, app, job):
