@@ -204,6 +204,24 @@ def test_an_empty_variable_is_an_unset_one(name, blank):
     assert load({name: blank}) == load({})
 
 
+@pytest.mark.parametrize(
+    ("environ", "field", "value"),
+    [
+        ({"NODE_RANK": "2"}, "other_rank", "NODE_RANK is 2"),
+        ({"RANK": "0"}, "other_rank", None),
+        ({"TRAINING_AGENT_REPORTS": "/tmp/r"}, "under_run", True),
+    ],
+)
+def test_where_this_process_stands_is_told_by_what_started_it(environ, field, value):
+    assert getattr(load(environ), field) == value
+
+
+@pytest.mark.parametrize("names", ["A KEY", "A_KEY;B_KEY", "A-KEY", "1KEY"])
+def test_a_list_of_variables_that_is_none_is_refused(names):
+    with pytest.raises(ConfigError, match="AGENT_CHILD_ENV: .* is no name of a variable"):
+        load({"AGENT_CHILD_ENV": names})
+
+
 def test_the_defaults_are_those_of_the_contract():
     config = load({"AGENT_STATE_DIR": "/s"})
     assert config.model_dump() == {
@@ -232,6 +250,8 @@ def test_the_defaults_are_those_of_the_contract():
         "gpu_name": None,
         "gpu_count": None,
         "hyperparameters": {},
+        "other_rank": None,
+        "under_run": False,
         "git_revision": None,
         "git_ref": None,
         "publish_if": {"conditions": ()},
