@@ -218,7 +218,7 @@ def test_where_this_process_stands_is_told_by_what_started_it(environ, field, va
 
 @pytest.mark.parametrize("names", ["A KEY", "A_KEY;B_KEY", "A-KEY", "1KEY"])
 def test_a_list_of_variables_that_is_none_is_refused(names):
-    with pytest.raises(ConfigError, match="AGENT_CHILD_ENV: .* is no name of a variable"):
+    with pytest.raises(ConfigError, match=r"AGENT_CHILD_ENV: .* is no name of a variable"):
         load({"AGENT_CHILD_ENV": names})
 
 
