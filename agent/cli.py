@@ -89,7 +89,7 @@ def finalize(
     outcome = Outcome()
     show = show_plan if dry_run else show_outcome
     exit_code = boundary.run(boundary.patiently(story), flags, outcome, as_json=as_json, show=show)
-    if used and not dry_run:
+    if used and used[0].on_finish and not dry_run:
         from agent.entrypoint import leave_after_finalize
 
         boundary.listen()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +22,7 @@ from agent.pod.storage import Storage
 from agent.run import Run
 from agent.sandbox.loopback import Fault
 from agent.sandbox.runpod import RunPodApi
+from tests.crash.container import agent_path
 
 POD, KEY = "pod1x2y3z", "rpa_key_of_the_pod_123456"
 HERE, VOLUME, NETWORK = Storage.CONTAINER, Storage.VOLUME, Storage.NETWORK
@@ -273,6 +278,19 @@ def test_finalize_ends_the_pod_only_if_it_was_told_to(runpod, slept, tmp_path):
     assert runpod.requests == []
     leave_after_finalize(config_of(tmp_path, AGENT_ON_FINISH="stop", RUNPOD_POD_ID=POD), done, 0)
     assert runpod.pods[POD].stops == 1
+
+
+def test_the_command_finalize_gives_its_answer_and_then_stops_the_pod(server, runpod, pod, trained):
+    environ = {
+        "PYTHONPATH": agent_path(), "FAKE_RUNPOD": server.endpoint, "RUNPOD_POD_ID": POD,
+        "RUNPOD_API_KEY": KEY, "AGENT_ON_FINISH": "stop", "AGENT_STOP_AFTER_S": "0",
+    }  # fmt: skip
+    environ = {"PATH": os.environ["PATH"]} | pod.environ(trained("sft_lora"), **environ)
+    command = [sys.executable, "-m", "agent", "finalize", "--json"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["result"] == "completed"
+    assert runpod.pods[POD].stops == 1
+    assert "RunPod confirmed: stop" in done.stderr
 
 
 def test_finalize_below_a_run_leaves_the_end_of_the_pod_to_it(runpod, slept, tmp_path):
