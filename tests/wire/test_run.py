@@ -479,3 +479,40 @@ def test_a_stop_is_noted_and_the_next_run_trains_again(trained, app, job, tmp_pa
     trained.run(MODEL)
     assert trained.diary == ["start", "gentle", "start", "end"]
     assert app.row(job.id)["status"] == "completed"
+
+
+@pytest.mark.parametrize("end", [MODEL, "exit=1"])
+def test_no_secret_of_the_pod_is_left_anywhere(end, pod, hub, app, tmp_path):
+    """A training that prints all it knows; the platform's keys it does not even know."""
+    job = app.add_job()
+    keys = {
+        "RUNPOD_API_KEY": "rpa_PlantedKeyOfThePod", "RUNPOD_TERMINATE_API_KEY": "rpa_PlantedOwnKey",
+        "GITHUB_TOKEN": "PlantedGithubToken77", "INTERNAL_API_KEY": "PlantedInternalKey88",
+        "WANDB_API_KEY": "PlantedKeyOfWandb99",
+    }  # fmt: skip
+    script = tmp_path / "train.sh"
+    deeds = " ".join([sys.executable, str(TRAINER), str(tmp_path / "diary"), end])
+    script.write_text(f"env; env >&2; exec {deeds}\n")
+    answer = tmp_path / "answer.json"
+    process = pod.command(
+        tmp_path / "out", "run", "--json-file", str(answer), "--", "bash", str(script),
+        **app.environ(job), **keys, AGENT_LOG_LEVEL="debug",
+    )  # fmt: skip
+    printed, logged = process.communicate(timeout=120)
+    assert process.returncode == (17 if end == "exit=1" else 0)
+    assert keys["WANDB_API_KEY"] in printed  # the user's own, passed through untouched
+    ours = [line for line in logged.splitlines() if line.startswith("{")]
+    kept = [
+        path.read_bytes().decode("utf-8", "replace") for path in pod.state_dir.rglob("*") if path.is_file()
+    ]
+    row, trail = app.row(job.id), app.sql("select * from model_upload_events where job_id = %s", job.id)
+    del row["job_token"]
+    repo = hub.repos.get("ada/model")
+    published = (
+        [hub.read("ada/model", path).decode("latin-1") for path in repo.resolve("main").tree] if repo else []
+    )
+    everything = "\n".join([*ours, *kept, answer.read_text(), str(row), str(trail), *published])
+    assert len(kept) > 3
+    for secret in (TOKEN, job.token, *keys.values()):
+        assert secret not in everything
+    assert not [name for name in keys if name != "WANDB_API_KEY" and keys[name] in printed + logged]
