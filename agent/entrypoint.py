@@ -50,10 +50,11 @@ class Entrypoint:
 
     def leave(self, exit_code: int) -> None:
         """End the pod as it was asked for; as its first process, do not return before it ends."""
-        if exit_code in _INTERRUPTED:
+        pod_id = self._environ.get("RUNPOD_POD_ID")
+        if exit_code in _INTERRUPTED or not (self._run or pod_id):
             return  # whoever told us to stop ends the pod, or wants it for something else
         ended = _told(lambda: self._part(exit_code), self._state_dir)
-        if ended not in _INTERRUPTED and is_first_process(self._environ.get("RUNPOD_POD_ID")):
+        if ended not in _INTERRUPTED and is_first_process(pod_id):
             _told(sleep, self._state_dir)
 
     def _state_dir(self) -> Path | None:

@@ -69,6 +69,9 @@ class Parting:
         """
         if asked == "keep" or self._has_left(marker_of):
             return False
+        if self._config.pod_id is None:
+            get_logger().warning(f"AGENT_ON_FINISH={asked} has no effect: this is no pod of RunPod")
+            return False
         action = self._granted(asked, end)
         if action == "keep" or self._has_no_way(action):
             return False
@@ -115,9 +118,6 @@ class Parting:
         """Say at once what would come to nothing after the last look: there is time to do it by hand."""
         from agent.pod.runpod import keys_of
 
-        if self._config.pod_id is None:
-            get_logger().warning(f"AGENT_ON_FINISH={asked} has no effect: this is no pod of RunPod")
-            return True
         if not keys_of(self._config):
             self._shout(
                 f"Nothing can {asked} this pod, and it goes on costing money: there is no RUNPOD_API_KEY "

@@ -21,6 +21,7 @@ from agent import train
 from agent.errors import (
     EXIT_BUG,
     AgentError,
+    ArtifactError,
     ConfigError,
     HubUnreachableError,
     Interrupted,
@@ -42,9 +43,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from agent.config import Config
+    from agent.pod.marker import Mark
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 1800.0
 _OVER = {0, TrainingFailedError.exit_code}  # after these a later run in this pod does nothing
+_TRAIN_AGAIN = _OVER | {
+    ArtifactError.exit_code
+}  # after these somebody who runs it once more wants a training
+_DONE_BEFORE = "this pod did all of it already; nothing was done again"
+_NOT_TRAINED = "the job was completed already; nothing was trained"
 
 
 @dataclass
@@ -117,41 +124,46 @@ class Run:
     def is_over(self) -> bool:
         """Whether an earlier container of this pod did everything.
 
-        A new run in the same container, or where nothing is started again by itself, was asked for by
-        somebody: it is a new training.
-
         Raises:
             TrainingFailedError: it did, and the training failed.
         """
         mark = self.marker.mark
-        if mark.phase not in marker.OVER or mark.exit_code not in _OVER:
-            return False
-        self.outcome.published = mark.proven
-        if self.config.pod_id is None or mark.life == container_life():
+        is_over = mark.phase in marker.OVER and mark.exit_code in _OVER
+        self.outcome.published = is_over and mark.proven
+        if self._is_new_training(mark):
             self.marker.forget()
             return False
-        self.outcome.child_exit = mark.child_exit
         again = f"To train again, set another JOB_ID or remove {self.marker.path}."
+        if not is_over:
+            if mark.trained:
+                get_logger().info("the training ended before; going on with what it left", hint=again)
+            return False
+        self.outcome.child_exit = mark.child_exit
         if mark.exit_code:
             raise TrainingFailedError(
                 "The training of this job failed in this pod already; nothing was done again.", hint=again
             )
-        self.outcome.result, self.outcome.note = (
-            mark.result,
-            "this pod did all of it already; nothing was done again",
-        )
-        get_logger().info(self.outcome.note, result=mark.result, hint=again)
+        self.outcome.result, self.outcome.note = mark.result, _DONE_BEFORE
+        get_logger().info(_DONE_BEFORE, result=mark.result, hint=again)
         return True
+
+    def _is_new_training(self, mark: Mark) -> bool:
+        """Whether somebody asked for it, where nothing starts a run again by itself.
+
+        That is outside of a pod, and in the container in which the last one ended: then another command, or
+        the same one when nothing is left to be done with what it made, trains anew.
+        """
+        if self.config.pod_id is not None and mark.life != container_life():
+            return False
+        nothing_left = mark.phase in marker.OVER and mark.exit_code in _TRAIN_AGAIN
+        return nothing_left or mark.command != self.training.command_mark
 
     def train(self) -> bool:
         """1 and 2. Admit and train; False means that there is nothing to do: the job is completed."""
         with self.watching() as job:
             if not train.is_wanted(job):
-                self.outcome.result, self.outcome.note = (
-                    "completed",
-                    "the job was completed already; nothing was trained",
-                )
-                get_logger().info(self.outcome.note, job=self.outcome.job_id)
+                self.outcome.result, self.outcome.note = "completed", _NOT_TRAINED
+                get_logger().info(_NOT_TRAINED, job=self.outcome.job_id)
                 return False
             self.outcome.published = False
             self.training.run(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import time
@@ -53,6 +54,9 @@ class Training:
         stdout: where its output goes, as a file descriptor.
         log: where its output is kept.
         marker: what is known of it after a restart.
+
+    Attributes:
+        command_mark: tells this command from others, without its words, which may be secret.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Training:
     ) -> None:
         self._config, self._command, self._environ = config, command, environ
         self._stdout, self._log, self._marker = stdout, log, marker
+        self.command_mark = hashlib.sha256("\0".join(command).encode("utf-8", "surrogateescape")).hexdigest()
 
     def run(self, job: Job) -> None:
         """Train to the end; afterwards the marker knows how it ended.
@@ -93,7 +98,9 @@ class Training:
             return
         now, before = self._marker.now(), self._marker.mark
         begun = before.begun_at if before.phase in {marker.TRAINING, marker.STOPPED} else now
-        self._marker.begin(Mark(marker.TRAINING, begun_at=begun, started_at=now, vanished=vanished))
+        self._marker.begin(
+            Mark(marker.TRAINING, self.command_mark, begun_at=begun, started_at=now, vanished=vanished)
+        )
         job.start(int(begun * 1e9))
         code, signalled = self._watch(job)
         if signalled is not None:

@@ -36,11 +36,13 @@ class Mark:
 
     `phase` is new, training (began, and nobody heard of its end), stopped (we were told to stop it), trained
     (it ended), finished (its model was dealt with), leaving (the end of the pod is being asked for) or left.
-    `trained` says that the training ended somehow. `vanished` counts the starts in a row of which nobody
-    heard the end and which left nothing new. `life` is the container's in which it was finished.
+    `command` tells the training from another one, `trained` that it ended somehow. `vanished` counts the
+    starts in a row of which nobody heard the end and which left nothing new. `life` is that of the container
+    in which it was finished.
     """
 
     phase: str = NEW
+    command: str = ""
     begun_at: float = 0.0
     started_at: float = 0.0
     ended_at: float = 0.0

@@ -188,6 +188,30 @@ def test_a_training_whose_end_nobody_heard_is_not_done_again(rented):
     assert len(rented.commits()) == 1
 
 
+def test_a_training_that_died_half_way_is_started_again_though_it_had_saved_weights(rented, tmp_path):
+    """A checkpoint of step 2 of 4 is no end."""
+    (tmp_path / "half").mkdir()
+    shutil.copytree(FIXTURES / "dpo_lora" / "checkpoint-2", tmp_path / "half" / "checkpoint-2")
+    whole = f"save={FIXTURES / 'dpo_lora'}"
+    rented.deeds = [f"save={tmp_path / 'half'}", "say=half of it", f"wait={rented.gates}/on", whole]
+    container = rented.start()
+    container.until(lambda: "half of it" in container.said)
+    container.kill()
+    rented.open("on")
+    container = rented.start()
+    container.until(lambda: rented.marker.get("phase") == "left")
+    assert rented.diary == ["start", "start", "end"]
+    assert rented.app.row(rented.job.id)["status"] == "completed"
+
+
+def test_elsewhere_a_new_run_is_a_new_training(rented):
+    rented.deeds = [f"save={FIXTURES / 'sft_lora'}"]
+    for _ in range(2):
+        container = rented.start(RUNPOD_POD_ID="", JOB_ID="")
+        assert container._process.wait(60) == 0
+    assert rented.diary == ["start", "end"] * 2
+
+
 def test_the_first_process_of_a_pod_does_not_return(rented):
     rented.deeds = ["exit=1"]
     container = rented.start(AGENT_ON_FINISH="keep")

@@ -14,8 +14,9 @@ from agent.errors import ConfigError
 from agent.pod.marker import LEFT, TRAINED, TRAINING, Mark, Marker, container_life, is_running, process_mark
 
 FULL = Mark(
-    phase=LEFT, begun_at=1.5, started_at=2.5, ended_at=3.5, vanished=1, process="b:1:2", trained=True,
-    child_exit=3, finished_at=4.5, exit_code=17, result="failed", proven=True, life="b:1:1", left_at=5.5,
+    phase=LEFT, command="c0ffee", begun_at=1.5, started_at=2.5, ended_at=3.5, vanished=1, process="b:1:2",
+    trained=True, child_exit=3, finished_at=4.5, exit_code=17, result="failed", proven=True, life="b:1:1",
+    left_at=5.5,
 )  # fmt: skip
 
 

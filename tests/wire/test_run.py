@@ -261,6 +261,27 @@ def test_what_could_not_be_published_is_published_by_the_next_run_without_traini
     assert app.row(job.id)["status"] == "completed"
 
 
+def test_after_a_training_that_left_no_model_somebody_trains_again(pod, tmp_path):
+    """Nobody restarts anything here: whoever runs it again has mended the script."""
+    trained = Trained(pod, tmp_path, {})
+    with pytest.raises(ArtifactError):
+        trained.run("say=saved nowhere")
+    outcome = trained.run(MODEL)
+    assert outcome.result == "completed"
+    assert trained.diary == ["start", "end"] * 2
+
+
+def test_another_command_is_another_training_even_if_the_last_one_was_not_published(pod, hub, tmp_path):
+    trained = Trained(pod, tmp_path, {})
+    refused = hub.faults.add(Fault("status", status=401))
+    with pytest.raises(HubAuthError):
+        trained.run(MODEL)
+    assert refused.fired
+    hub.faults.clear()
+    assert trained.run("say=with another learning rate", MODEL).result == "completed"
+    assert trained.diary == ["start", "end"] * 2
+
+
 def test_a_lost_job_is_trained_by_its_next_pod(trained, app, job):
     app.change(job.id, status="failed", failure_stage="lost")
     trained.run(MODEL)
