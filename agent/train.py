@@ -117,7 +117,7 @@ class Training:
             )
             get_logger().info("the training begins", command=self._command[0], log=str(self._log.path))
             job.note("training_started")
-            look = _looking(job, child)
+            look = _looking(job, child, reports)
             with job.working(lambda: _columns(reports)):
                 code = child.run(started=self._note_process, look=look)
             look()
@@ -158,13 +158,18 @@ def _columns(reports: Reports) -> dict[str, int | float]:
     return progress.as_columns() if progress else {}
 
 
-def _looking(job: Job, child: Child) -> Callable[[], None]:
-    """What is looked at while the training runs: a cancel, and once whether we are to stop."""
-    told = False
+def _looking(job: Job, child: Child, reports: Reports) -> Callable[[], None]:
+    """What is looked at while the training runs: a cancel, checkpoints, and once whether we are to stop."""
+    told, known = False, set[Path]()
 
     def look() -> None:
         nonlocal told
         job.check()
+        for path in reports.checkpoints():
+            if path not in known:
+                known.add(path)
+                get_logger().info("a checkpoint is complete", path=str(path))
+                job.note("checkpoint_saved", path=str(path))
         if child.signalled is not None and not told:
             told = True
             job.interrupt(Interrupted(child.signalled), "the next run starts the training again")

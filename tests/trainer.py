@@ -6,6 +6,7 @@ It writes into its diary, a file, when it starts and ends and each step it makes
     wait=FILE        wait until there is such a file; with `{step}` in it, before each step
     save=FOLDER      copy a trained model into OUTPUT_DIR, with its checkpoints
     report=JSON      report progress as the callback does
+    saved=FOLDER     report a complete checkpoint as the callback does
     print=N          print N bytes
     say=TEXT         print a line
     mute             close stdout and stderr
@@ -50,6 +51,11 @@ class Trainer:
             half.mkdir(parents=True, exist_ok=True)
             (half / "trainer_state.json").write_text(f'{{"global_step": {step}, "max_steps": {number}}}')
             half.rename(OUTPUT / f"checkpoint-{step}")
+
+    @staticmethod
+    def saved(folder: str) -> None:
+        with (Path(os.environ["TRAINING_AGENT_REPORTS"]) / "checkpoints.jsonl").open("a") as stream:
+            stream.write(f'{{"step": 1, "path": "{folder}"}}\n')
 
     def wait(self, path: str) -> None:
         if "{step}" in path:

@@ -129,6 +129,15 @@ def test_the_last_progress_of_a_short_training_is_told(trained, app, job, monkey
     assert (app.row(job.id)["current_step"], app.row(job.id)["loss"]) == (120, 0.5)
 
 
+def test_a_complete_checkpoint_is_noted_once(trained, job):
+    trained.run("saved=/o/checkpoint-1", "saved=/o/checkpoint-2", "saved=/o/checkpoint-2", MODEL)
+    trail = trained.pod.state_dir / job.id / "training" / "audit.jsonl"
+    told = [json.loads(line) for line in trail.read_text().splitlines()]
+    assert [one["path"] for one in told if one["event"] == "checkpoint_saved"] == [
+        "/o/checkpoint-1", "/o/checkpoint-2",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("deeds", "code", "said"),
     [
