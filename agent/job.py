@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from agent import outbox
 from agent.errors import AgentError, Interrupted, JobRefusedError, JobUnreachableError
 from agent.jobs import (
     PUBLISH,
@@ -20,7 +21,7 @@ from agent.jobs import (
     clean_message,
     refusal,
 )
-from agent.journal import Journal, Lock, seal
+from agent.journal import Journal, Lock
 from agent.log import get_logger
 from agent.retry import Patience
 
@@ -67,22 +68,8 @@ class Job:
 
     def deliver(self) -> None:
         """Tell the row what an earlier run could not; a row that says no has the last word."""
-        letter = self._journal.outbox
-        if letter is None or self._store is None or letter.get("job_id") != str(self._config.job_id):
-            return
-        try:
-            self._store.read()  # asked a few times only: a database that is still down delays nothing
-            row = self._tell(self._store, letter)
-        except JobUnreachableError as error:
-            get_logger().warning("the job row still waits for what happened before", because=error.message)
-            return
-        except JobRefusedError as error:
-            get_logger().warning("the job row does not take what happened before", because=error.message)
-            self._journal.note("record_rejected", because=error.message)
-        else:
-            get_logger().info("told the job row what happened before", status=row.status)
-            self._note_recorded(letter, row)
-        self._journal.post(None)
+        if self._store and self._config.job_id:
+            outbox.deliver(self._journal, self._store, str(self._config.job_id))
 
     def look(self) -> None:
         """Read the row.
@@ -169,7 +156,8 @@ class Job:
         """
         self._store = self._store or self._open(job_id)
         letter = {"kind": "complete", "job_id": str(job_id), "model_url": model_url, "note": note}
-        self._note(self._send(self._store, letter))
+        self._outcome.job_status = None  # until the answer is there nobody knows what the row says
+        self._note(outbox.send(self._journal, self._store, letter))
 
     def interrupt(self, stop: Interrupted, what_next: str = _CONTINUE) -> None:
         """Try once, for a moment, to let the row say what comes next."""
@@ -218,8 +206,9 @@ class Job:
     def _fail(self, store: JobStore, message: str, stage: str) -> None:
         job_id = self._outcome.job_id
         letter = {"kind": "fail", "job_id": job_id, "message": clean_message(message), "stage": stage}
+        self._outcome.job_status = None
         try:
-            self._outcome.job_status = self._send(store, letter).status
+            self._outcome.job_status = outbox.send(self._journal, store, letter).status
         except AgentError as error:
             self._silent = isinstance(error, JobUnreachableError)
             get_logger().error("the failure could not be recorded in the job row", because=error.message)
@@ -255,29 +244,6 @@ class Job:
         """Let go of the store."""
         if self._store:
             self._store.close()
-
-    def _send(self, store: JobStore, letter: dict[str, Any]) -> Row:
-        """Tell the row, so that what cannot be told now is told by the next run."""
-        self._outcome.job_status = None  # until the answer is there nobody knows what the row says
-        self._journal.post(letter)
-        try:
-            row = self._tell(store, letter)
-        except JobRefusedError as error:
-            self._journal.note("record_rejected", because=error.message)
-            self._journal.post(None)
-            raise
-        self._note_recorded(letter, row)
-        self._journal.post(None)
-        return row
-
-    def _note_recorded(self, letter: dict[str, Any], row: Row) -> None:
-        self._journal.note("recorded", once=seal(letter)[:16], status=row.status, model_url=row.model_url)
-
-    @staticmethod
-    def _tell(store: JobStore, letter: dict[str, Any]) -> Row:
-        if letter["kind"] == "complete":
-            return store.complete(model_url=letter["model_url"], note=letter["note"])
-        return store.fail(message=letter["message"], stage=letter.get("stage", PUBLISH))
 
     def _try(self, ask: Callable[[], Row]) -> None:
         self._row = self._outcome.job_status = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +15,6 @@ from agent.jobs.row import (
     COMPLETED,
     FAILED,
     LOST,
-    MENDABLE,
     METRICS,
     OPEN,
     PUBLISH,
@@ -25,6 +24,7 @@ from agent.jobs.row import (
     further,
     refusal,
 )
+from agent.jobs.shape import COLUMNS, HARDENED, IS_OPEN, LEGACY, NOT_PUBLISHED, Shape
 from agent.log import get_logger
 from agent.retry import ROW_LOOK, ROW_WRITE, Policy, RemoteFailure
 
@@ -36,52 +36,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NOT_PUBLISHED = (
-    "Not published: "  # how a publishing failure begins; all that tells it apart on a legacy table
-)
 NO_RIGHTS = (
     "the job table has no per-job rights: anybody with the public key reads the token of every job, "
     "and completes or redirects any; `python -m agent migrations` prints what it needs"
 )
-_COLUMNS = (
-    "id",
-    "status",
-    "progress",
-    "model_url",
-    "error_message",
-    "started_at",
-    "completed_at",
-    "updated_at",
-)
-_OPEN = f"status.in.({','.join(OPEN)})"
 _NO_COLUMN, _UNKNOWN_COLUMN, _NO_RIGHT, _NO_TABLE = "42703", "PGRST204", "42501", "PGRST205"
 _NOTE, _NO_PLACE = "note_on_job", {"PGRST202", "42883", "23514"}  # no such function, or it is full
 _ATTACH = f"and(status.eq.{COMPLETED},model_url.is.null)"
 _NOT_TAKEN = (_NO_COLUMN, _UNKNOWN_COLUMN, _NO_RIGHT, "22", "23")  # beginnings: no place, no right, a rule
 _COMPARED = {"status", "progress", "model_url", "error_message", "failure_stage"}
 _ROUNDS = 3  # of compare-and-set; a row that keeps slipping away is being written by somebody else
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """What a jobs table offers: the columns we read, and how a mendable failure is recognised."""
-
-    columns: tuple[str, ...]
-    may_move: str
-    legacy: bool
-
-
-_HARDENED = _Shape(
-    (*_COLUMNS, "result_note", "failure_stage"),
-    f"{_OPEN},and(status.eq.{FAILED},failure_stage.in.({','.join(MENDABLE)}))",
-    legacy=False,
-)
-# The table from before the migrations: nothing on the server keeps times, stages or tokens apart.
-_LEGACY = _Shape(
-    (*_COLUMNS, "job_token"),
-    f'{_OPEN},and(status.eq.{FAILED},error_message.like."{NOT_PUBLISHED}*")',
-    legacy=True,
-)
 
 
 def _utc() -> str:
@@ -96,7 +60,7 @@ class SupabaseStore:
     ) -> None:
         self._database, self._job_id, self._patience, self._now = database, job_id, patience, now
         self._connection = Connection(database)
-        self._known_shape: _Shape | None = None
+        self._known_shape: Shape | None = None
         self._keeps_no_trail = self._keeps_no_metrics = False
         self._seen: Row | None = None
 
@@ -134,7 +98,7 @@ class SupabaseStore:
                 get_logger().debug("the job row does not take the progress", because=error.message)
         row = row or self._set(changes | told, where, None) or self._read(None)
         if row.status in OPEN and row.status != RUNNING:
-            return self._set(changes, _OPEN, None) or row
+            return self._set(changes, IS_OPEN, None) or row
         if row.failure_stage == LOST:
             found = {"error_message": None, "failure_stage": None}
             return self._set(changes | found, f"failure_stage.eq.{LOST}", None) or row
@@ -217,8 +181,8 @@ class SupabaseStore:
         self._connection.close()
 
     @property
-    def _shape(self) -> _Shape:
-        return self._known_shape or _HARDENED
+    def _shape(self) -> Shape:
+        return self._known_shape or HARDENED
 
     def _read(self, policy: Policy | None) -> Row:
         found = self._call(policy, self._rows)
@@ -236,7 +200,7 @@ class SupabaseStore:
         except RemoteFailure as failure:
             if failure.code != (_NO_RIGHT if self._shape.legacy else _NO_COLUMN):
                 raise
-            other = _HARDENED if self._shape.legacy else _LEGACY
+            other = HARDENED if self._shape.legacy else LEGACY
             found = self._connection.select(other.columns, self._job_id)
             self._known_shape = other
             if other.legacy:
@@ -287,12 +251,12 @@ class SupabaseStore:
         return True
 
     def _update_as(
-        self, shape: _Shape, changes: Mapping[str, Any], where: str | None
+        self, shape: Shape, changes: Mapping[str, Any], where: str | None
     ) -> dict[str, Any] | None:
         unknown = METRICS if self._keeps_no_metrics else ()
         wanted = {name: value for name, value in changes.items() if name not in unknown}
         if shape.legacy:
-            wanted = {name: wanted[name] for name in wanted if name in {*_COLUMNS, *METRICS}}
+            wanted = {name: wanted[name] for name in wanted if name in {*COLUMNS, *METRICS}}
             wanted["updated_at"] = self._now()
             if wanted.get("status") == COMPLETED:
                 wanted["completed_at"] = wanted["updated_at"]

@@ -16,7 +16,8 @@ from agent import migrations
 from agent.errors import AgentError, Interrupted
 from agent.jobs import heartbeat
 from agent.jobs.connection import Connection
-from agent.jobs.supabase import _HARDENED, SupabaseStore
+from agent.jobs.shape import HARDENED
+from agent.jobs.supabase import SupabaseStore
 from agent.outcome import Outcome
 from agent.sandbox.loopback import Fault
 from agent.sandbox.rest import Rest, misfortunes
@@ -367,7 +368,7 @@ def test_a_database_nobody_set_up_is_refused_before_anything_happens(bad, app, p
     assert (hub.requests, app.rest.requests) == ([], [])
 
 
-ANOTHER = dict.fromkeys(_HARDENED.columns) | {
+ANOTHER = dict.fromkeys(HARDENED.columns) | {
     "id": "00000000-0000-4000-8000-000000000000",
     "status": "running",
 }

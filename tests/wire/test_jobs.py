@@ -12,7 +12,8 @@ from agent.database_config import JobDatabase
 from agent.durable import write_durably
 from agent.errors import JobRefusedError, JobUnreachableError
 from agent.jobs import LocalStore
-from agent.jobs.supabase import NOT_PUBLISHED, SupabaseStore
+from agent.jobs.shape import NOT_PUBLISHED
+from agent.jobs.supabase import SupabaseStore
 from agent.parse import parse_json
 from agent.retry import Patience
 from agent.sandbox.jobs_app import JobSecret
