@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 LONGEST_S = 90.0
+UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL"]
+if os.geteuid() != 0:
+    UNSHARE += ["--user", "--map-root-user"]
 
 
 class Container:
@@ -26,7 +29,7 @@ class Container:
         self._log = log
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL", *command],
+                [*UNSHARE, *command],
                 env=dict(environ),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
