@@ -62,9 +62,12 @@ class PodOfRunPod:
         return self.diary_path.read_text().splitlines() if self.diary_path.exists() else []
 
     @property
+    def marker_path(self):
+        return Path(self.environ["AGENT_STATE_DIR"]) / "pods" / POD / f"{self.job.id}.json"
+
+    @property
     def marker(self):
-        path = Path(self.environ["AGENT_STATE_DIR"]) / "pods" / POD / f"{self.job.id}.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return json.loads(self.marker_path.read_text()) if self.marker_path.exists() else {}
 
     def commits(self):
         repo = self.hub.repos.get("ada/model")
@@ -202,6 +205,55 @@ def test_a_training_that_died_half_way_is_started_again_though_it_had_saved_weig
     container.until(lambda: rented.marker.get("phase") == "left")
     assert rented.diary == ["start", "start", "end"]
     assert rented.app.row(rented.job.id)["status"] == "completed"
+
+
+def test_a_finished_model_from_before_the_training_does_not_end_it(rented):
+    shutil.copytree(FIXTURES / "sft_lora", rented.folder)
+    age(rented.folder, 86_400)
+    rented.deeds = ["say=begun", f"wait={rented.gates}/on", f"save={FIXTURES / 'dpo_lora'}"]
+    container = rented.start()
+    container.until(lambda: "begun" in container.said)
+    container.kill()
+    rented.open("on")
+    container = rented.start()
+    container.until(lambda: rented.marker.get("phase") == "left")
+    assert rented.diary == ["start", "start", "end"]
+
+
+def test_a_training_that_outlives_its_run_is_waited_for_and_there_are_never_two(rented):
+    """Only the run was killed, by whoever looks for memory; the hook starts it again."""
+    rented.deeds = [f"wait={rented.gates}/on", f"save={FIXTURES / 'sft_lora'}"]
+    run, killed = shlex.join(rented.command), rented.gates / "kill"
+    await_kill = f"while [ ! -e {killed} ]; do sleep 0.01; done"
+    container = rented.start(["bash", "-c", f"{run} & {await_kill}; kill -9 $!; {run}; sleep 1000"])
+    container.until(lambda: rented.diary == ["start"] and rented.marker.get("process"))
+    rented.open("kill")
+    container.until(lambda: "waiting for its end" in container.said)
+    rented.open("on")
+    container.until(lambda: rented.marker.get("phase") == "left")
+    assert rented.diary == ["start", "end"]
+    assert rented.app.row(rented.job.id)["status"] == "completed"
+
+
+def test_a_training_that_finds_all_done_when_it_is_started_again_is_one_training(rented):
+    """Its weights are from before its last start, and from after its first."""
+    rented.deeds = [f"save={FIXTURES / 'base'}", "say=all is saved", f"wait={rented.home / 'never'}"]
+    container = rented.start()
+    container.until(lambda: "all is saved" in container.said)
+    container.kill()
+    age(rented.folder, 300)
+    rented.marker_path.write_text(json.dumps(rented.marker | {"begun_at": rented.marker["begun_at"] - 600}))
+    rented.deeds = ["say=nothing is left to do"]
+    container = rented.start()
+    container.until(lambda: rented.marker.get("phase") == "left")
+    assert rented.app.row(rented.job.id)["status"] == "completed"
+    assert "nothing is left to do" in container.said
+
+
+def age(folder, seconds):
+    for path in folder.rglob("*"):
+        then = path.stat().st_mtime - seconds
+        os.utime(path, (then, then))
 
 
 def test_elsewhere_a_new_run_is_a_new_training(rented):
