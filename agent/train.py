@@ -134,10 +134,14 @@ class Training:
         if not is_running(self._marker.mark.process):
             return
         get_logger().warning("the training goes on without the run that started it; waiting for its end")
-        with job.working():
-            while is_running(self._marker.mark.process):
-                job.check()
-                time.sleep(_LOOK_EVERY_S)
+        try:
+            with job.working():
+                while is_running(self._marker.mark.process):
+                    job.check()
+                    time.sleep(_LOOK_EVERY_S)
+        except BaseException:
+            marker.stop_process(self._marker.mark.process)
+            raise
 
     def _has_ended_well(self) -> bool:
         """Whether the folder shows that this training came to its end, though nobody heard of it."""

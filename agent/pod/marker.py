@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,5 +191,18 @@ def container_life() -> str:
 
 def is_running(mark: str) -> bool:
     """Whether the process with this mark still runs."""
+    pid = _pid_of(mark)
+    return pid is not None and process_mark(pid) == mark
+
+
+def stop_process(mark: str) -> None:
+    """Ask the process with this mark, and its group, to stop; nobody else."""
+    pid = _pid_of(mark)
+    if pid is not None and is_running(mark):
+        with suppress(OSError):
+            os.killpg(pid, signal.SIGTERM)
+
+
+def _pid_of(mark: str) -> int | None:
     pid = mark.split(":")[1] if mark.count(":") == 2 else ""  # noqa: PLR2004 - boot, pid, start
-    return pid.isdecimal() and process_mark(int(pid)) == mark
+    return int(pid) if pid.isdecimal() else None

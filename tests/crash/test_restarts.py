@@ -235,6 +235,18 @@ def test_a_training_that_outlives_its_run_is_waited_for_and_there_are_never_two(
     assert rented.app.row(rented.job.id)["status"] == "completed"
 
 
+def test_a_training_that_outlives_its_run_is_stopped_with_the_next_one(rented):
+    rented.deeds = ["gentle", "say=begun", f"wait={rented.home / 'never'}"]
+    run, killed = shlex.join(rented.command), rented.gates / "kill"
+    await_kill = f"while [ ! -e {killed} ]; do sleep 0.01; done"
+    container = rented.start(["bash", "-c", f"{run} & {await_kill}; kill -9 $!; exec {run}"])
+    container.until(lambda: "begun" in container.said and rented.marker.get("process"))
+    rented.open("kill")
+    container.until(lambda: "waiting for its end" in container.said)
+    assert container.signal(signal.SIGTERM) == 143
+    assert rented.diary == ["start", "gentle"]
+
+
 def test_a_training_that_finds_all_done_when_it_is_started_again_is_one_training(rented):
     """Its weights are from before its last start, and from after its first."""
     rented.deeds = [f"save={FIXTURES / 'base'}", "say=all is saved", f"wait={rented.home / 'never'}"]
