@@ -316,6 +316,17 @@ def test_elsewhere_it_returns_the_exit_code(rented):
     assert rented.runpod.requests == []
 
 
+def test_the_first_process_buries_what_was_left_to_it(rented):
+    rented.deeds = [f"daemon={rented.gates}/die", f"wait={rented.gates}/on"]
+    container = rented.start()
+    path = Path(f"/proc/{container.first}/task/{container.first}/children")
+    container.until(
+        lambda: any("daemon" in line for line in rented.diary) and len(path.read_text().split()) == 2
+    )
+    rented.open("die")
+    container.until(lambda: len(path.read_text().split()) == 1)  # the dead are children, too, until buried
+
+
 def test_sigterm_reaches_the_training_of_a_first_process(rented):
     rented.deeds = ["gentle", "say=ready", f"wait={rented.home / 'never'}"]
     container = rented.start()
