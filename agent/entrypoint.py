@@ -67,9 +67,14 @@ class Entrypoint:
             exit_code,
             proven=outcome.published,
             nothing_to_publish=_nothing_to_publish(exit_code, outcome) and not (run and run.elsewhere),
-            no_model=exit_code == TrainingFailedError.exit_code or run is None or not run.marker.mark.trained,
+            no_model=exit_code == TrainingFailedError.exit_code
+            or run is None
+            or run.elsewhere is not None  # the main node saves the model
+            or not run.marker.mark.trained,
         )
         asked = config.on_finish or ("stop" if config.pod_id else "keep")
+        if run is None and asked == "terminate":
+            asked = "stop"  # with a wrong configuration nobody knows what is on the volume
         _parting(config, outcome).leave(asked, end, run.marker if run else None)
 
 

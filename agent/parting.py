@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from agent.log import get_logger
 from agent.pod import marker
 from agent.pod.release import Decision, Situation, decide, weights_left
-from agent.pod.storage import storage_of
+from agent.pod.storage import Storage, storage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 AFTER_SUCCESS_S, AFTER_FAILURE_S = 3600.0, 120.0
 ASK_AGAIN_S = 600.0
+VOLUME = Path("/workspace")
 # A container that died while it asked is back within seconds; a person who starts the pod again is slower.
 _STILL_LEAVING_S = 120.0
 _SHELLS = {"sh", "bash", "dash", "ash", "zsh", "start.sh"}
@@ -96,12 +97,17 @@ class Parting:
 
     def _decide(self, asked: OnFinish, end: End) -> Decision:
         places = [self._config.output_dir, *(placed.source for placed in self._config.files)]
+        here = weights_left(places)
+        storage = storage_of(places, volume_id=self._config.volume_id)
+        if not here and not end.no_model:
+            storage = Storage.CONTAINER  # a training that ended well saved its model where nobody told us
         situation = Situation(
             proven=end.proven,
             training_failed=end.no_model,
-            weights_left=weights_left(places),
+            # Terminating takes the whole volume: a training may have saved anywhere on it.
+            weights_left=here or (asked == "terminate" and weights_left([VOLUME])),
             nothing_to_publish=end.nothing_to_publish,
-            storage=storage_of(places, volume_id=self._config.volume_id),
+            storage=storage,
         )
         return decide(asked, situation)
 

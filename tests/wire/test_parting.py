@@ -99,7 +99,7 @@ ALLOWED = {
     "hub silent": ("- stop stop", "- stop stop"),
     "bug": ("- stop stop", "- stop stop"),
     "cancelled after training": ("- stop stop", "- stop stop"),
-    "no weights to be found": ("- stop stop", "- stop stop"),
+    "no weights to be found": ("- - -", "- - -"),
     "training failed, weights left": ("- stop stop", "- stop stop"),
     "training failed, nothing left": ("stop stop stop", "terminate terminate terminate"),
     "training failed, checkpoint published": ("stop stop stop", "terminate terminate terminate"),
@@ -311,6 +311,41 @@ def test_a_wrong_variable_does_not_keep_a_gpu_for_nothing(runpod, slept, tmp_pat
     }  # fmt: skip
     Entrypoint(["train"], environ=environ, stdout=1).leave(10)
     assert runpod.pods[POD].stops == 1
+
+
+@pytest.mark.parametrize(("shards", "stops"), [(False, 1), (True, 0)])
+def test_another_node_is_stopped_unless_parts_of_the_model_are_on_its_disk(
+    shards, stops, runpod, slept, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(parting, "storage_of", lambda *_, **__: HERE)
+    entrypoint = run_that_ended(tmp_path, 0, "skipped", False, 0, AGENT_ON_FINISH="stop")
+    entrypoint._run.elsewhere = "NODE_RANK is 1"
+    if shards:
+        (tmp_path / "out" / "global_step10").mkdir(parents=True)
+    entrypoint.leave(0)
+    assert runpod.pods[POD].stops == stops
+
+
+def test_a_wrong_variable_never_terminates_the_pod(runpod, slept, tmp_path):
+    """What an earlier container left on the volume is anywhere."""
+    environ = {
+        "RUNPOD_POD_ID": POD, "RUNPOD_API_KEY": KEY, "AGENT_STATE_DIR": str(tmp_path / "state"),
+        "OUTPUT_DIR": str(tmp_path / "out"), "AGENT_STALL_S": "soon", "AGENT_ON_FINISH": "terminate",
+    }  # fmt: skip
+    Entrypoint(["train"], environ=environ, stdout=1).leave(10)
+    assert (runpod.pods[POD].stops, runpod.pods[POD].terminates) == (1, 0)
+
+
+def test_a_failed_training_that_saved_elsewhere_on_the_volume_is_not_terminated(
+    runpod, slept, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(parting, "VOLUME", tmp_path)
+    monkeypatch.setattr(parting, "storage_of", lambda *_, **__: VOLUME)
+    (tmp_path / "elsewhere" / "checkpoint-500").mkdir(parents=True)
+    leaving, told = parting_of(tmp_path)
+    assert leaving.leave("terminate", parting.End(17, no_model=True))
+    assert (runpod.pods[POD].stops, runpod.pods[POD].terminates) == (1, 0)
+    assert "stopped, not terminated" in told[0]
 
 
 def test_a_wrong_variable_about_the_end_keeps_the_pod(runpod, slept, tmp_path):
