@@ -326,6 +326,27 @@ def test_another_node_is_stopped_unless_parts_of_the_model_are_on_its_disk(
     assert runpod.pods[POD].stops == stops
 
 
+def test_parts_of_a_model_on_another_node_are_not_what_nobody_wanted_published(
+    runpod, slept, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(parting, "storage_of", lambda *_, **__: NETWORK)
+    entrypoint = run_that_ended(tmp_path, 0, "skipped", False, 0, AGENT_ON_FINISH="terminate")
+    entrypoint._run.elsewhere = "NODE_RANK is 1"
+    (tmp_path / "out" / "global_step10").mkdir(parents=True)
+    entrypoint.leave(0)
+    assert (runpod.pods[POD].stops, runpod.pods[POD].terminates) == (1, 0)
+
+
+def test_every_part_of_a_publication_counts_wherever_it_lives(runpod, slept, tmp_path, monkeypatch):
+    export = tmp_path / "container" / "model.onnx"
+    monkeypatch.setattr(parting, "storage_of", lambda paths, **_: HERE if export in paths else VOLUME)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model.safetensors").write_bytes(b"weights")
+    leaving, told = parting_of(tmp_path, AGENT_FILES=f"{export}:onnx/model.onnx")
+    assert not leaving.leave("stop", parting.End(75))
+    assert "The pod is kept" in told[0]
+
+
 def test_a_wrong_variable_never_terminates_the_pod(runpod, slept, tmp_path):
     """What an earlier container left on the volume is anywhere."""
     environ = {
