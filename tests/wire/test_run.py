@@ -410,12 +410,23 @@ def test_finalize_in_another_rank_publishes_nothing(pod, hub, tmp_path):
     assert not hub.requests
 
 
-def test_weights_from_before_the_training_are_not_its_result(trained, app, job):
-    trained.folder.mkdir()
+def test_without_a_row_the_run_itself_knows_when_the_training_began(pod, tmp_path):
+    trained = Trained(pod, tmp_path, {})
+    put_old_weights(trained.folder)
+    with pytest.raises(ArtifactError, match="before the training began"):
+        trained.run()
+
+
+def put_old_weights(folder):
+    folder.mkdir()
     for path in (FIXTURES / "sft_lora").iterdir():
         if path.is_file():
-            (trained.folder / path.name).write_bytes(path.read_bytes())
-            os.utime(trained.folder / path.name, (1.7e9, 1.7e9))
+            (folder / path.name).write_bytes(path.read_bytes())
+            os.utime(folder / path.name, (1.7e9, 1.7e9))
+
+
+def test_weights_from_before_the_training_are_not_its_result(trained, app, job):
+    put_old_weights(trained.folder)
     with pytest.raises(ArtifactError) as caught:
         trained.run()
     assert "before the training began" in caught.value.message
