@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -153,7 +154,7 @@ def _last_words(error: dict[str, str], exit_code: int, style: str) -> None:
     """End a failure with its code, the hint and the command to run next."""
     from agent import log
 
-    rerun = " ".join([PROGRAM, *sys.argv[1:]])
+    rerun = shlex.join([PROGRAM, *map(log.redact, sys.argv[1:])])
     if style == "json":
         log.get_logger().error(
             error["message"], code=error["code"], exit_code=exit_code, hint=error["hint"], next=rerun

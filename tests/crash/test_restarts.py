@@ -50,6 +50,12 @@ class PodOfRunPod:
         self.containers.append(Container(command or self.command, self.environ | more, self.home / "log"))
         return self.containers[-1]
 
+    def start_under_a_hook(self):
+        """Start a run that is killed alone when the gate `kill` opens, and then another one in its place."""
+        run, gate = shlex.join(self.command), self.gates / "kill"
+        await_kill = f"while [ ! -e {gate} ]; do sleep 0.01; done"
+        return self.start(["bash", "-c", f"{run} & {await_kill}; kill -9 $!; exec {run}"])
+
     def close(self):
         for container in self.containers:
             container.close()
@@ -223,9 +229,7 @@ def test_a_finished_model_from_before_the_training_does_not_end_it(rented):
 def test_a_training_that_outlives_its_run_is_waited_for_and_there_are_never_two(rented):
     """Only the run was killed, by whoever looks for memory; the hook starts it again."""
     rented.deeds = [f"wait={rented.gates}/on", f"save={FIXTURES / 'sft_lora'}"]
-    run, killed = shlex.join(rented.command), rented.gates / "kill"
-    await_kill = f"while [ ! -e {killed} ]; do sleep 0.01; done"
-    container = rented.start(["bash", "-c", f"{run} & {await_kill}; kill -9 $!; {run}; sleep 1000"])
+    container = rented.start_under_a_hook()
     container.until(lambda: rented.diary == ["start"] and rented.marker.get("process"))
     rented.open("kill")
     container.until(lambda: "waiting for its end" in container.said)
@@ -237,9 +241,7 @@ def test_a_training_that_outlives_its_run_is_waited_for_and_there_are_never_two(
 
 def test_a_training_that_outlives_its_run_is_stopped_with_the_next_one(rented):
     rented.deeds = ["gentle", "say=begun", f"wait={rented.home / 'never'}"]
-    run, killed = shlex.join(rented.command), rented.gates / "kill"
-    await_kill = f"while [ ! -e {killed} ]; do sleep 0.01; done"
-    container = rented.start(["bash", "-c", f"{run} & {await_kill}; kill -9 $!; exec {run}"])
+    container = rented.start_under_a_hook()
     container.until(lambda: "begun" in container.said and rented.marker.get("process"))
     rented.open("kill")
     container.until(lambda: "waiting for its end" in container.said)

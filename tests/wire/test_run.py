@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -157,6 +158,15 @@ def test_a_training_that_fails_is_told_and_nothing_is_published(trained, hub, ap
     assert "boom" in row["error_message"] or deeds[0] != "say=boom"
     assert trained.outcome.child_exit == code
     assert not hub.requests
+
+
+def test_the_command_to_run_next_can_be_pasted_into_a_shell(pod, tmp_path):
+    command = ["run", "--", "bash", "-c", f"echo 'a b' {TOKEN}; exit 3"]
+    process = pod.command(tmp_path / "out", *command, AGENT_LOG_FORMAT="console")
+    _, err = process.communicate(timeout=60)
+    [line] = [line for line in err.splitlines() if line.startswith(" next: ")]
+    said = [word.replace(TOKEN, "[hidden]") for word in command]
+    assert shlex.split(line.removeprefix(" next: ")) == ["training-agent", *said]
 
 
 def test_a_command_that_is_not_there_is_a_failed_training(trained, app, job):
