@@ -12,7 +12,8 @@ import click
 
 from agent import __version__, boundary
 from agent.boundary import PROGRAM
-from agent.cli_views import card, check, history, migrations, preflight
+from agent.cli_operate import history, rollback, status, verify
+from agent.cli_views import card, check, migrations, preflight
 
 if TYPE_CHECKING:
     from agent.config import Config
@@ -45,6 +46,12 @@ def main() -> NoReturn:
 @click.option("--base-model", metavar="ID", help="The base model to name on the card.  [BASE_MODEL]")
 @click.option("--commit-message", metavar="TEXT", help="First line of the commit.  [AGENT_COMMIT_MESSAGE]")
 @click.option("--dry-run", is_flag=True, help="Show what would be published; change nothing.")
+@click.option(
+    "--metrics-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PATH",
+    help="Write the run's figures there as OpenMetrics text.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout; logs go to stderr.")
 def finalize(
     *,
@@ -56,6 +63,7 @@ def finalize(
     base_model: str | None,
     commit_message: str | None,
     dry_run: bool,
+    metrics_file: Path | None,
     as_json: bool,
 ) -> None:
     """Publish the output folder, prove it, and complete the job row.
@@ -89,11 +97,16 @@ def finalize(
     outcome = Outcome()
     show = show_plan if dry_run else show_outcome
     exit_code = boundary.run(boundary.patiently(story), flags, outcome, as_json=as_json, show=show)
-    if used and used[0].on_finish and not dry_run:
-        from agent.entrypoint import leave_after_finalize
+    if not dry_run:
+        from agent.afterwards import tell_others
 
+        config = used[0] if used else None
         boundary.listen()
-        leave_after_finalize(used[0], outcome, exit_code)
+        tell_others(boundary.environment(), config, outcome, exit_code, metrics_file=metrics_file)
+        if config and config.on_finish:
+            from agent.entrypoint import leave_after_finalize
+
+            leave_after_finalize(config, outcome, exit_code)
     sys.exit(exit_code)
 
 
@@ -104,8 +117,14 @@ def finalize(
     metavar="PATH",
     help="Write one JSON object there when all is done; stdout belongs to the training.",
 )
+@click.option(
+    "--metrics-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PATH",
+    help="Write the run's figures there as OpenMetrics text.",
+)
 @click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
-def run(*, command: tuple[str, ...], json_file: Path | None) -> None:
+def run(*, command: tuple[str, ...], json_file: Path | None, metrics_file: Path | None) -> None:
     """Train by running COMMAND, then finalize; on RunPod, stop the pod in the end.
 
     The job row hears of the progress, and a cancel stops the training. Started again after any crash, it
@@ -125,6 +144,7 @@ def run(*, command: tuple[str, ...], json_file: Path | None) -> None:
 
     exit_code = boundary.run(entrypoint.tell, {}, entrypoint.outcome, as_json=False, show=show)
     boundary.listen()
+    entrypoint.tell_others(exit_code, metrics_file)
     entrypoint.leave(exit_code)
     sys.exit(exit_code)
 
@@ -155,5 +175,5 @@ def demo(*, output_dir: Path | None, as_json: bool) -> None:
         sys.exit(128 + signal.SIGINT)
 
 
-for view in (preflight, check, card, migrations, history):
-    cli.add_command(view)
+for command_of in (preflight, check, card, verify, rollback, status, history, migrations):
+    cli.add_command(command_of)

@@ -140,23 +140,3 @@ def _named(names: tuple[str, ...], steps: list[Migration]) -> list[Migration]:
             raise click.UsageError(f"There is no migration {name!r}. There are: {known}")
         meant |= found
     return [step for step in steps if step.version in meant]
-
-
-@click.command()
-@click.option(
-    "--last", metavar="N", type=click.IntRange(min=1), default=100, show_default=True, help="How many events."
-)
-@click.option("--local", is_flag=True, help="From this volume, also if there is a job database.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout; logs go to stderr.")
-def history(*, last: int, local: bool, as_json: bool) -> None:
-    """Show what was done for JOB_ID, oldest first: from the job database, else from this volume.
-
-    Without JOB_ID: what was done for every job on this volume.
-
-    \b
-    Exit codes: 0 shown, or nothing is known · 10 config
-    """  # noqa: D301 - click's own mark for a paragraph kept as it is
-    from agent.history import History, recall
-    from agent.history_view import show
-
-    sys.exit(boundary.run(boundary.patiently(recall), {}, History(last, local), as_json=as_json, show=show))

@@ -24,6 +24,7 @@ from pydantic import (
 from agent import gate, log
 from agent.database_config import DATABASE_FIELDS, JobDatabase, database_warnings, filled_in, project_url
 from agent.errors import ConfigError
+from agent.notify_config import NotifySettings, header_safe, secrets_in
 from agent.patterns import Patterns
 from agent.pod_config import UNDER_RUN, PodSettings
 from agent.ranks import other_rank
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 DEFAULT_OUTPUT_DIR = Path("/workspace/fine_tuned_model")
-_NOT_YET = {"AGENT_WARM", "AGENT_WARM_MBPS", "AGENT_NOTIFY_URLS"}
+_NOT_YET = {"AGENT_WARM", "AGENT_WARM_MBPS"}
 _SECRET_FILES = (
     "HF_TOKEN", "JOB_TOKEN", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_ROLE_KEY",
 )  # fmt: skip
@@ -48,12 +49,6 @@ def _no_slash(url: str) -> str:
     return url.rstrip("/")
 
 
-def _header_safe(token: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"[!-~]+", token.get_secret_value()):
-        raise ValueError("contains characters that no token has; was it copied whole, without a line break?")
-    return token
-
-
 def _filled_in(key: SecretStr) -> SecretStr:
     filled_in(key.get_secret_value())
     return key
@@ -63,7 +58,7 @@ def _read_by(parse: Callable[[str], Any]) -> BeforeValidator:
     return BeforeValidator(lambda text: parse(text) if isinstance(text, str) else text)
 
 
-_Token = Annotated[SecretStr, AfterValidator(_header_safe)]
+_Token = Annotated[SecretStr, AfterValidator(header_safe)]
 _Key = Annotated[SecretStr, AfterValidator(_filled_in)]
 
 
@@ -71,7 +66,7 @@ def _names(*names: str) -> Any:  # noqa: ANN401 - pydantic's FieldInfo
     return Field(default=None, validation_alias=AliasChoices(*names))
 
 
-class Config(PodSettings):
+class Config(PodSettings, NotifySettings):
     """What one finalize was asked to do; frozen, its secrets hidden in `repr`."""
 
     model_config = ConfigDict(
@@ -155,6 +150,12 @@ class Config(PodSettings):
         return f"{self.gpu_count} x {name}" if self.gpu_count and self.gpu_count.isdecimal() else name
 
     @property
+    def origin(self) -> dict[str, str]:
+        """Where a job comes from, for its audit trail: the code, who started the workflow, its page."""
+        known = {"git_revision": self.git_revision, "actor": self.github_actor, "run": self.run_url}
+        return {name: value for name, value in known.items() if value}
+
+    @property
     def reports(self) -> tuple[Placement, ...]:
         """The reports that were named, and where they will stand in the repo."""
         named = (("evaluation", self.evaluation_report), ("benchmarks", self.benchmark_report))
@@ -198,6 +199,7 @@ def load(environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | No
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {name: value.strip() for name, value in environ.items() if value.strip()}
     log.hide(value for name, value in values.items() if _SECRET_NAME.search(name))
+    log.hide(secrets_in(values.get("AGENT_NOTIFY_URLS", "")))
     problems: list[str] = []
     for name in _SECRET_FILES:
         _read_secret_file(name, values, problems)
@@ -217,14 +219,34 @@ def load(environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | No
     }
     values = _defaults(values, training) | values | given | found
     try:
-        config = Config.model_validate(values)
+        config = _validated(values)
     except ValidationError as error:
-        problems += [_sentence(detail) for detail in error.errors(include_url=False, include_input=False)]
+        problems += [_sentence(detail) for detail in _details(error)]
     if problems:
         raise ConfigError(
             "; ".join(problems), hint="Correct the named variables; the README's table lists them all."
         )
     return config
+
+
+def _validated(values: dict[str, Any]) -> Config:
+    """A Config of these values; who only wants to hear of a job is left out when the address is wrong.
+
+    Raises:
+        ValidationError: something that the job itself needs is wrong.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        wrong = {str(detail["loc"][0]): _sentence(detail) for detail in _details(error)}
+    ours = {name for field in NotifySettings.model_fields for name in variables()[field]}
+    ignored = tuple(f"ignored, {said}" for name, said in wrong.items() if name in ours)
+    left = {name: value for name, value in values.items() if name not in wrong.keys() & ours}
+    return Config.model_validate(left | {"warnings": (*values["warnings"], *ignored)})
+
+
+def _details(error: ValidationError) -> list[Any]:
+    return error.errors(include_url=False, include_input=False)
 
 
 def asked_log_format(environ: Mapping[str, str] | None = None) -> str | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent import config as configuration
 from agent import ending
+from agent.afterwards import tell_others
 from agent.errors import TrainingFailedError
 from agent.finalize import folder_of
 from agent.job import alone
@@ -47,6 +48,11 @@ class Entrypoint:
         """Tell the story of the run."""
         self._run = Run(config, outcome, self._command, environ=self._environ, stdout=self._stdout)
         self._run.tell()
+
+    def tell_others(self, exit_code: int, metrics_file: Path | None) -> None:
+        """Tell everybody who asked for it how this ended; the pod is still there."""
+        config = self._run.config if self._run else None
+        tell_others(self._environ, config, self.outcome, exit_code, metrics_file=metrics_file)
 
     def leave(self, exit_code: int) -> None:
         """End the pod as it was asked for; as its first process, do not return before it ends."""

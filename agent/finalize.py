@@ -20,6 +20,7 @@ from agent.job import Job
 from agent.journal import Journal, Lock
 from agent.log import get_logger
 from agent.plan import plan
+from agent.presentation import public_name
 from agent.publisher import Publisher
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def finalize(
             if not dry_run:
                 story.job.report()
         finally:
+            outcome.retries.update(patience.retries)
+            patience.retries.clear()
             story.job.close()
 
 
@@ -111,7 +114,7 @@ class Finalize:
     def run(self, *, dry_run: bool) -> None:
         """Tell the whole story once."""
         if not dry_run:
-            self.journal.note("started", output_dir=str(self.config.output_dir))
+            self.journal.note("started", output_dir=str(self.config.output_dir), **self.config.origin)
             self.job.deliver()
         with self.outcome.step("artifact"), nullcontext() if dry_run else self.job.working():
             self.take_stock()
@@ -162,6 +165,8 @@ class Finalize:
             self.config, self.outcome, self.patience, self.journal, draft=draft, seen=seen
         )
         self.outcome.files, self.outcome.size_bytes = len(self.stock.files), self.stock.size_bytes
+        base = public_name(self.config.base_model)
+        self.outcome.training = publication.figures(self.stock.kind, self.config, self.training, base=base)
         get_logger().info(
             "took stock",
             folder=str(self.stock.root),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from agent.errors import AgentError, Interrupted, JobRefusedError
 from agent.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 
 @dataclass
@@ -19,7 +21,9 @@ class Outcome:
     """The account of one finalize; `as_json` is its contract with callers.
 
     `result` is completed, skipped, not-published, cancelled, failed or pending; `published` says
-    whether the model is proven to be on the Hub.
+    whether the model is proven to be on the Hub. `training` is what the manifest says of the model: kind,
+    method, base_model, dataset, metrics, git_revision. `retries` counts by kind of call and cause. Each of
+    the `watchers` is entered with the name of a step and left when the step is over.
     """
 
     result: str = "failed"
@@ -37,6 +41,9 @@ class Outcome:
     note: str | None = None
     warnings: list[str] = field(default_factory=list)
     steps: dict[str, float] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    retries: Counter[tuple[str, str]] = field(default_factory=Counter)
+    watchers: list[Callable[[str], AbstractContextManager[object]]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     @contextmanager
@@ -44,7 +51,10 @@ class Outcome:
         """Account for the seconds that one step of the story takes."""
         begun = time.monotonic()
         try:
-            yield
+            with ExitStack() as watching:
+                for watcher in self.watchers:
+                    watching.enter_context(watcher(name))
+                yield
         finally:
             self.steps[name] = round(self.steps.get(name, 0.0) + time.monotonic() - begun, 3)
             get_logger().debug("step done", step=name, seconds=self.steps[name])
@@ -60,7 +70,7 @@ class Outcome:
         self.error = {"code": code, "message": message, "hint": hint}
 
     def as_json(self) -> dict[str, Any]:
-        """The JSON object of the contract; `warnings`, `steps`, `note` and `plan` come on top of it."""
+        """The JSON object of the contract; what is known beyond it comes on top."""
         return {
             "result": self.result,
             "published": self.published,
@@ -75,4 +85,4 @@ class Outcome:
             "error": self.error,
             "warnings": self.warnings,
             "steps": self.steps,
-        } | {name: value for name, value in (("note", self.note), ("plan", self.plan)) if value is not None}
+        } | {name: value for name in ("training", "note", "plan") if (value := getattr(self, name))}

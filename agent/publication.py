@@ -141,19 +141,24 @@ def make(
             "repo_id": page.repo_id,
             "revision": config.revision,
         },
-        training={
-            "kind": draft.stock.kind,
-            "method": training.method,
-            "base_model": page.answers.base,
-            "dataset": public_name(config.dataset),
-            "steps": training.steps,
-            "metrics": training.metrics,
-            "git_revision": config.git_revision,
-        },
+        training=figures(draft.stock.kind, config, training, base=page.answers.base),
         versions={"agent": __version__} | {name: version(name) for name in _LIBRARIES},
         xet_hashes=page.illustrations.xet_hashes() if drawn else {},
     )
     return [*drawn, *stored, _stored(MANIFEST, manifest)]
+
+
+def figures(kind: str, config: Config, training: Training, *, base: str | None) -> dict[str, Any]:
+    """What is told of the training in figures and names."""
+    return {
+        "kind": kind,
+        "method": training.method,
+        "base_model": base,
+        "dataset": public_name(config.dataset),
+        "steps": training.steps,
+        "metrics": training.metrics,
+        "git_revision": config.git_revision,
+    }
 
 
 def message(config: Config, training: Training, identity: Identity) -> Message:

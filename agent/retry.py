@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -90,6 +91,9 @@ class Patience:
     Args:
         stall_s: seconds without any progress after which to give up.
         deadline_s: seconds from the start after which to give up whatever moves; None is never.
+
+    Attributes:
+        retries: how often was asked again, by kind of call and cause.
     """
 
     stall_s: float
@@ -97,7 +101,7 @@ class Patience:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
-    retries: int = field(default=0, init=False)
+    retries: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
 
     def __post_init__(self) -> None:
         self.started = self._moved = self._began = self.clock()
@@ -163,8 +167,8 @@ class Patience:
             return state.attempt_number >= policy.attempts or state.upcoming_sleep >= self.left_s()
 
         def announce(state: tenacity.RetryCallState) -> None:
-            self.retries += 1
             failure = state.outcome.exception() if state.outcome else None
+            self.retries[policy.name, _cause(failure)] += 1
             get_logger().warning(
                 "asking again",
                 call=policy.name,
@@ -198,3 +202,9 @@ class Patience:
             )
         get_logger().info("asking more slowly, as the server wants", wait_s=round(wait_s, 1))
         self.sleep(wait_s)
+
+
+def _cause(failure: BaseException | None) -> str:
+    """Why a call is repeated, in as few words as a metric's label may have."""
+    status = failure.status if isinstance(failure, RemoteFailure) else None
+    return f"http_{status}" if status else "no_answer"

@@ -107,12 +107,16 @@ class HubClient:
 
     def get_all(self, path: str, **params: str) -> list[Any]:
         """GET a listing once, following its pages."""
-        response = self._send("GET", path, params=params)
-        found = _listing(response)
-        while following := response.links.get("next", {}).get("url"):
-            response = self._send("GET", following)
-            found += _listing(response)
+        found, following = self.get_page(path, **params)
+        while following:
+            page, following = self.get_page(following)
+            found += page
         return found
+
+    def get_page(self, path: str, **params: str) -> tuple[list[Any], str | None]:
+        """GET one page of a listing once: what is on it, and the address of the next one."""
+        response = self._send("GET", path, **({"params": params} if params else {}))
+        return _listing(response), response.links.get("next", {}).get("url")
 
     def read(self, repo_id: str, revision: str, path: str) -> bytes:
         """GET the content of a small file once."""

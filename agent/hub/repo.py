@@ -18,7 +18,7 @@ from agent.log import get_logger
 from agent.retry import READ, WRITE, RemoteFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from agent.hub.client import HubClient
 
@@ -103,6 +103,24 @@ class Repo:
             "read the branch's history", lambda: _commits(self.client.get(route, limit=str(_LOOK_BACK)))
         )
         return found or ()
+
+    def history(self) -> Iterator[Commit]:
+        """All commits of the branch, newest first, asked for as far as somebody reads."""
+        following: str | None = f"{self._api}/commits/{quote(self.branch, safe='')}"
+        while following:
+            route = following
+
+            def page(route: str = route) -> tuple[tuple[Commit, ...], str | None]:
+                items, after = self.client.get_page(route)
+                return _commits(items), after
+
+            commits, following = self.client.ask(READ, f"read the history of {self.repo_id}", page)
+            yield from commits
+
+    def resolve(self, revision: str) -> str | None:
+        """The commit that a branch, a tag or an oid names; None if the repo has no such revision."""
+        route = f"{self._api}/revision/{quote(revision, safe='')}"
+        return self._get_or_none(f"look for {revision} in", lambda: str(self.client.get(route)["sha"]))
 
     def tree(self, revision: str) -> dict[str, Entry]:
         """Every file of a revision by its path."""

@@ -105,6 +105,16 @@ def test_the_variables_and_their_aliases_are_those_of_the_contract():
         "give_up_s": ("AGENT_GIVE_UP_S",),
         "withheld": ("AGENT_CHILD_ENV",),
         "publish_on_failure": ("AGENT_PUBLISH_ON_FAILURE",),
+        "notify_urls": ("AGENT_NOTIFY_URLS",),
+        "alert_url": ("ALERT_API_URL",),
+        "alert_key": ("INTERNAL_API_KEY",),
+        "user_id": ("USER_ID", "JOB_USER_ID"),
+        "github_token": ("GITHUB_TOKEN",),
+        "github_repository": ("GITHUB_REPOSITORY",),
+        "github_api": ("GITHUB_API_URL",),
+        "github_server": ("GITHUB_SERVER_URL",),
+        "github_run": ("GITHUB_RUN_ID",),
+        "github_actor": ("GITHUB_ACTOR",),
     }
 
 
@@ -172,6 +182,17 @@ EVERY_VARIABLE = [
     ("AGENT_DEADLINE_S", "60", "deadline_s", 60.0),
     ("AGENT_LOG_FORMAT", "json", "log_format", "json"),
     ("AGENT_LOG_LEVEL", "debug", "log_level", "debug"),
+    ("AGENT_NOTIFY_URLS", "json://h/a", "notify_urls", (SecretStr("json://h/a"),)),
+    ("ALERT_API_URL", "https://app.example.com/api/", "alert_url", "https://app.example.com/api"),
+    ("INTERNAL_API_KEY", "internal-key", "alert_key", SecretStr("internal-key")),
+    ("USER_ID", "u-1", "user_id", "u-1"),
+    ("JOB_USER_ID", "u-1", "user_id", "u-1"),
+    ("GITHUB_TOKEN", "ghs_1", "github_token", SecretStr("ghs_1")),
+    ("GITHUB_REPOSITORY", "ada/train.py", "github_repository", "ada/train.py"),
+    ("GITHUB_API_URL", "https://git.example.com/api/v3", "github_api", "https://git.example.com/api/v3"),
+    ("GITHUB_SERVER_URL", "https://git.example.com", "github_server", "https://git.example.com"),
+    ("GITHUB_RUN_ID", "17", "github_run", "17"),
+    ("GITHUB_ACTOR", "ada", "github_actor", "ada"),
 ]
 
 
@@ -290,6 +311,16 @@ def test_the_defaults_are_those_of_the_contract():
             "RUNPOD_TERMINATE_API_KEY",
         ),
         "publish_on_failure": "no",
+        "notify_urls": (),
+        "alert_url": None,
+        "alert_key": None,
+        "user_id": None,
+        "github_token": None,
+        "github_repository": None,
+        "github_api": "https://api.github.com",
+        "github_server": "https://github.com",
+        "github_run": None,
+        "github_actor": None,
     }
 
 
@@ -491,7 +522,6 @@ def test_a_wrong_alias_is_refused_too():
     [
         "AGENT_WARM",
         "AGENT_WARM_MBPS",
-        "AGENT_NOTIFY_URLS",
     ],
 )
 def test_a_variable_without_effect_yet_is_named(name):
@@ -747,3 +777,67 @@ def test_whatever_the_environment_holds_there_is_a_config_or_a_config_error(envi
     else:
         assert config.revision
         assert not config.endpoint.endswith("/")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "default"),
+    [
+        ("AGENT_NOTIFY_URLS", "channel-7", "notify_urls", ()),
+        ("ALERT_API_URL", "undefined/api/alerts/trigger", "alert_url", None),
+        ("INTERNAL_API_KEY", "two\nlines", "alert_key", None),
+        ("GITHUB_TOKEN", "a token", "github_token", None),
+        ("GITHUB_REPOSITORY", "ada", "github_repository", None),
+        ("GITHUB_API_URL", "api.github.com", "github_api", "https://api.github.com"),
+        ("GITHUB_RUN_ID", "seven", "github_run", None),
+    ],
+)
+def test_who_only_wants_to_hear_of_a_job_keeps_no_model_back(name, value, field, default):
+    config = load({name: value, "HF_TOKEN": TOKEN})
+    assert getattr(config, field) == default
+    assert config.token == TOKEN
+    [warning] = config.warnings
+    assert warning.startswith(f"ignored, {name}: ")
+    assert value not in warning
+
+
+def test_a_job_that_cannot_be_done_is_refused_whatever_else_is_wrong():
+    problems = problems_of({"ALERT_API_URL": "undefined/api", "JOB_ID": "7", "AGENT_STALL_S": "-1"})
+    assert "JOB_ID" in problems
+    assert "AGENT_STALL_S" in problems
+    assert "ALERT_API_URL" not in problems
+
+
+def test_addresses_that_notify_are_several_and_keep_their_own_commas():
+    urls = load({"AGENT_NOTIFY_URLS": " mailto://u:pw@h?to=a@b.c,d@e.f, slack://A/B/C\njson://h"}).notify_urls
+    assert [url.get_secret_value() for url in urls] == [
+        "mailto://u:pw@h?to=a@b.c,d@e.f",
+        "slack://A/B/C",
+        "json://h",
+    ]
+
+
+def test_what_opens_a_channel_is_hidden_whole_and_in_parts():
+    load(
+        {
+            "AGENT_NOTIFY_URLS": "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXr, mailto://bot:Planted-Pw1@mail.example.com"
+        }
+    )
+    said = log.redact(
+        "T1JJ3T3L2 A1BRTD4JD Planted-Pw1 mail.example.com slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXr"
+    )
+    assert said == "[hidden] [hidden] [hidden] mail.example.com [hidden]"
+
+
+def test_where_a_job_comes_from_is_known_in_a_workflow():
+    environ = {
+        "GITHUB_REPOSITORY": "ada/train",
+        "GITHUB_RUN_ID": "17",
+        "GITHUB_ACTOR": "ada",
+        "GITHUB_SHA": "c0ffee",
+    }
+    assert load(environ).origin == {
+        "git_revision": "c0ffee",
+        "actor": "ada",
+        "run": "https://github.com/ada/train/actions/runs/17",
+    }
+    assert load({"AGENT_STATE_DIR": "/s"}).origin == {}

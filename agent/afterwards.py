@@ -1,0 +1,86 @@
+"""Who else is told when a job is over: the workflow, the fleet's metrics, people. It stays as it ended.
+
+It comes after the answer was given and before the pod is left. What cannot be told is told in the log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent import ci
+from agent import config as configuration
+from agent.errors import ConfigError, Interrupted
+from agent.log import get_logger
+from agent.notify_config import NotifySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from agent.config import Config
+    from agent.outcome import Outcome
+
+_INTERRUPTED = {130, 143}
+_OF_NOTIFICATIONS = ("AGENT_STATE_DIR", "OUTPUT_DIR", "JOB_ID", "AGENT_JOB_ID", "RUNPOD_POD_ID")
+
+
+def tell_others(
+    environ: Mapping[str, str],
+    config: Config | None,
+    outcome: Outcome,
+    exit_code: int,
+    *,
+    metrics_file: Path | None = None,
+) -> None:
+    """Tell everybody who asked for it how this ended.
+
+    Args:
+        environ: our environment.
+        config: what was asked for; None if the configuration is wrong.
+        outcome: how it ended.
+        exit_code: of the command.
+        metrics_file: where the fleet's metrics are collected.
+    """
+    if metrics_file:
+        _try("the metrics were not written", lambda: _measure(metrics_file, outcome, exit_code))
+    _try("the workflow was not told", lambda: ci.tell(environ, outcome, exit_code))
+    if exit_code not in _INTERRUPTED:  # of the seconds that a signal leaves none are left
+        _try("nobody was notified", lambda: _notify(environ, config, outcome, exit_code))
+
+
+def _measure(path: Path, outcome: Outcome, exit_code: int) -> None:
+    from agent import metrics_file
+
+    metrics_file.write(path, outcome, exit_code)
+
+
+def _notify(environ: Mapping[str, str], config: Config | None, outcome: Outcome, exit_code: int) -> None:
+    config = config or _bare(environ)
+    if config is None or config.under_run or config.other_rank:
+        return  # `run` tells of all that happened below it, the main process of its whole node
+    if config.notify_urls or (config.github_token and config.github_repository):
+        from agent import notify
+
+        notify.tell(config, outcome, exit_code)
+
+
+def _bare(environ: Mapping[str, str]) -> Config | None:
+    """As much of a configuration as notifications need, when the whole is wrong."""
+    names = [*_OF_NOTIFICATIONS]
+    names += [
+        name
+        for field, alias in configuration.variables().items()
+        if field in NotifySettings.model_fields
+        for name in alias
+    ]
+    try:
+        return configuration.load({name: environ[name] for name in names if name in environ})
+    except ConfigError:
+        return None
+
+
+def _try(what_not: str, tell: Callable[[], None]) -> None:
+    try:
+        tell()
+    except (Exception, Interrupted) as error:  # noqa: BLE001 - whatever it is, the job ended as it ended
+        get_logger().warning(what_not, because=f"{type(error).__name__}: {error}")
