@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent import artifact
+from agent.hub.files import MANIFEST, ROLLBACK_TO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,22 @@ def find(state: RepoState, job_id: UUID | None, finalize_id: str) -> Commit | No
     return None
 
 
+def rolled_back(state: RepoState, ours: Commit) -> str | None:
+    """What became of our commit, if somebody went back to a state of the branch from before it; else None."""
+    by = back_to = None
+    for commit in state.commits:
+        undone = back_to is not None and commit.oid != back_to
+        if commit.oid == ours.oid:
+            if by is None or not undone:
+                return None
+            said = f"published at {ours.oid[:12]}, and rolled back since by {by.oid[:12]}"
+            return f"{said}; `rollback --to {ours.oid[:12]}` brings it back"
+        if not undone:
+            back_to = commit.trailer(ROLLBACK_TO)
+            by = commit if back_to else by
+    return None
+
+
 def published_by_another(state: RepoState, identity: Identity) -> str | None:
     """The job under whose name the branch already holds exactly this content; None if there is none.
 
@@ -77,10 +94,20 @@ def may_be_published(state: RepoState, newest_mtime_ns: int) -> bool:
 
 
 def metrics_before(repo: Repo, state: RepoState, identity: Identity | None) -> Mapping[str, Any] | None:
-    """The metrics of the newest model on the branch that is not this publication; None if there is none."""
+    """The metrics of the newest model on the branch that is not this publication; None if there is none.
+
+    After a rollback that is the model that was restored, not one of those that were rolled back.
+    """
     ours = identity.finalize_id if identity else None
     for commit in state.commits:
+        if commit.trailer(ROLLBACK_TO):
+            restored = repo.manifest(commit.oid) if MANIFEST in repo.tree(commit.oid) else {}
+            return _metrics(restored) if restored else None
         if commit.finalize_id and commit.finalize_id != ours:
-            metrics = repo.manifest(commit.oid).get("metrics")
-            return metrics if isinstance(metrics, dict) else {}
+            return _metrics(repo.manifest(commit.oid))
     return None
+
+
+def _metrics(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = manifest.get("metrics")
+    return found if isinstance(found, dict) else {}

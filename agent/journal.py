@@ -81,6 +81,11 @@ class Journal:
             self._document = document
             self._write(lambda: write_durably(self.folder / "journal.json", _without_secrets(document)))
 
+    def kept(self, name: str) -> dict[str, Any]:
+        """An object that was kept under this name; an empty one when there is none."""
+        found = self._document.get(name)
+        return dict(found) if isinstance(found, dict) else {}
+
     def note(self, event: str, *, once: str | None = None, **facts: Any) -> None:  # noqa: ANN401 - JSON
         """Add an event to the audit trail.
 

@@ -295,6 +295,10 @@ class Publisher:
         self.identity = identity.identify(self.config, self.repo.repo_id, sha256s)
         found = identity.find(self.state, self.config.job_id, self.identity.finalize_id)
         self.commit_oid = found.oid if found else None
+        undone = identity.rolled_back(self.state, found) if found else None
+        if undone:
+            self.outcome.warnings.append(undone)
+            get_logger().warning("the branch holds another model now", because=undone)
         other = identity.published_by_another(self.state, self.identity)
         if other and self.config.job_id and not found and not self.config.allow_stale:
             raise ArtifactError(

@@ -103,9 +103,9 @@ def replace_model(
         if stale:
             get_logger().info("replacing files of the previous model", files=stale)
         try:
-            return _send(repo, parent, stored, stale, message)
+            return send(repo, parent, stored, stale, message)
         except Exception as error:
-            if _status(error) == MOVED:
+            if status_of(error) == MOVED:
                 raise RemoteFailure("the branch moved while we were committing", status=None) from error
             raise
 
@@ -122,9 +122,10 @@ def _as_what_it_is(error: HubRefusedError) -> HubRefusedError:
     return error
 
 
-def _send(
+def send(
     repo: Repo, parent: Commit, stored: Sequence[Stored], stale: Sequence[str], message: Message
 ) -> str:
+    """Send one commit, conditional on its parent; whether a lost answer acted, the caller finds out."""
     operations = [CommitOperationDelete(path_in_repo=path, is_folder=False) for path in stale]
     info = repo.client.api.create_commit(
         repo.repo_id,
@@ -157,5 +158,6 @@ def _addition(one: Stored) -> CommitOperationAdd:
     return operation
 
 
-def _status(error: Exception) -> int | None:
+def status_of(error: Exception) -> int | None:
+    """The status of the answer that the library made an exception of."""
     return getattr(getattr(error, "response", None), "status_code", None)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "finalize.json"
 SAMPLE_BYTES = 512
+# Trailers of a commit that goes back to an earlier revision: which one, and which rollback it is.
+ROLLBACK_TO, ROLLBACK_ID = "Rollback-To", "Rollback-Id"
 
 
 @dataclass(frozen=True)
