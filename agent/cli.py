@@ -103,7 +103,7 @@ def finalize(
         config = used[0] if used else None
         boundary.listen()
         tell_others(boundary.environment(), config, outcome, exit_code, metrics_file=metrics_file)
-        if config and config.on_finish:
+        if config and (config.on_finish or config.alert_url):
             from agent.entrypoint import leave_after_finalize
 
             leave_after_finalize(config, outcome, exit_code)

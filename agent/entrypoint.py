@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent import config as configuration
 from agent import ending
@@ -13,6 +13,7 @@ from agent.job import alone
 from agent.jobs import clean_message
 from agent.log import get_logger
 from agent.parting import End, Parting, is_first_process, sleep
+from agent.pod import alert
 from agent.run import Run, RunOutcome
 
 if TYPE_CHECKING:
@@ -85,9 +86,9 @@ class Entrypoint:
 
 
 def leave_after_finalize(config: Config, outcome: Outcome, exit_code: int) -> None:
-    """End the pod if AGENT_ON_FINISH says so; not below a run, which does that itself."""
-    asked = config.on_finish
-    if asked is None or config.under_run or exit_code in _INTERRUPTED:
+    """End the pod if AGENT_ON_FINISH says so, tell the platform if it asked; below a run neither."""
+    asked = config.on_finish or "keep"
+    if config.under_run or exit_code in _INTERRUPTED:
         return
     on_purpose = _nothing_to_publish(exit_code, outcome) and not config.other_rank
     end = End(exit_code, proven=outcome.published, nothing_to_publish=on_purpose)
@@ -119,7 +120,12 @@ def _parting(config: Config, outcome: Outcome) -> Parting:
             job.note("released", because=sentence, pod=config.pod_id)
             job.remark(sentence)
 
-    return Parting(config, tell=tell, note=note)
+    def news() -> dict[str, Any] | None:
+        with alone(config, outcome, folder_of(config)) as job:
+            row = job.now()
+            return alert.message(config, row, repo_id=outcome.repo_id) if row else None
+
+    return Parting(config, tell=tell, note=note, news=news)
 
 
 def _bare(environ: Mapping[str, str]) -> Config:

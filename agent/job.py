@@ -97,6 +97,14 @@ class Job:
         """The row as it was seen last; None if it could not be seen."""
         return self._row
 
+    def now(self) -> Row | None:
+        """The row as it is at this moment, whatever it says; None if it cannot be seen."""
+        try:
+            return self._store.read() if self._store else None
+        except AgentError as error:
+            get_logger().warning("the job row is out of reach", because=error.message)
+            return None
+
     def start(self, begun_ns: int) -> None:
         """Say in the row that the work goes on, unless the row could not even be read.
 

@@ -11,10 +11,10 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent.log import get_logger
-from agent.pod import marker
+from agent.pod import alert, marker
 from agent.pod.release import Decision, Situation, decide, weights_left
 from agent.pod.storage import Storage, storage_of
 
@@ -55,10 +55,18 @@ class Parting:
         config: what was asked for, and by which pod.
         tell: told in a sentence, once, what people must know: that the pod is still there.
         note: told when the end of the pod is asked for, just before.
+        news: what the platform's alert API is to hear, as the row says it now; None if that is nothing.
     """
 
-    def __init__(self, config: Config, *, tell: Callable[[str], None], note: Callable[[str], None]) -> None:
-        self._config, self._tell, self._note = config, tell, note
+    def __init__(
+        self,
+        config: Config,
+        *,
+        tell: Callable[[str], None],
+        note: Callable[[str], None],
+        news: Callable[[], dict[str, Any] | None],
+    ) -> None:
+        self._config, self._tell, self._note, self._news = config, tell, note, news
 
     def leave(self, asked: OnFinish, end: End, marker_of: Marker | None = None) -> bool:
         """End the pod if that was asked for and may be; True when RunPod confirmed it.
@@ -68,25 +76,50 @@ class Parting:
             end: how the job ended.
             marker_of: the marker of the run, if there is one.
         """
-        if asked == "keep" or self._has_left(marker_of):
+        if self._has_left(marker_of):
             return False
-        if self._config.pod_id is None:
-            get_logger().warning(f"AGENT_ON_FINISH={asked} has no effect: this is no pod of RunPod")
-            return False
-        action = self._granted(asked, end)
-        if action == "keep" or self._has_no_way(action):
+        action = self._possible(asked, end)
+        told = alert.is_asked_for(self._config) and self._may_be_told(end)
+        if action == "keep" and not told:
             return False
         self._wait(action, end, marker_of)
         if marker_of and not marker_of.is_quiet():
             get_logger().info("another run is at work in this pod, which is kept for it")
             return False
+        if told and self._may_be_told(end):
+            self._tell_platform()
         # Somebody may have worked in the pod meanwhile; what was granted may be too much now.
-        if self._decide(action, end).action != action:
+        if action != "keep" and self._decide(action, end).action != action:
             action = self._granted(action, end)
-            if action == "keep":
-                return False
+        if action == "keep":
+            return False
         self._note(action)
         return self._ask(action, marker_of)
+
+    def _possible(self, asked: OnFinish, end: End) -> OnFinish:
+        """What of the wish can and may be done from here."""
+        if asked == "keep":
+            return "keep"
+        if self._config.pod_id is None:
+            get_logger().warning(f"AGENT_ON_FINISH={asked} has no effect: this is no pod of RunPod")
+            return "keep"
+        action = self._granted(asked, end)
+        return "keep" if action == "keep" or self._has_no_way(action) else action
+
+    def _may_be_told(self, end: End) -> bool:
+        """Whether the platform, which terminates the pod when it hears that a job is over, may hear it."""
+        decision = self._decide("terminate", end)
+        if decision.action != "terminate":
+            get_logger().warning("ALERT_API_URL is not told: it terminates the pod", because=decision.because)
+        return decision.action == "terminate"
+
+    def _tell_platform(self) -> None:
+        news = self._news()
+        if news is None:
+            get_logger().warning("ALERT_API_URL is not told: the row does not say that the job is over")
+            return
+        self._note("alert")
+        alert.send(self._config, news)
 
     def _granted(self, asked: OnFinish, end: End) -> OnFinish:
         """What may be done of what was asked; people are told if it is less."""
@@ -135,12 +168,15 @@ class Parting:
     def _wait(self, action: OnFinish, end: End, marker_of: Marker | None) -> None:
         """Leave people time for a last look, counted from the end of the job."""
         grace_s = self._config.stop_after_s
-        if grace_s is None:
+        if grace_s is None and action == "keep":
+            grace_s = 0.0  # nobody asked for the end of the pod, only for the platform to be told
+        elif grace_s is None:
             grace_s = AFTER_FAILURE_S if end.exit_code else AFTER_SUCCESS_S
         if marker_of:
             grace_s -= max(0.0, marker_of.now() - marker_of.mark.finished_at)
         if grace_s > 0:
-            get_logger().info(f"RunPod is asked to {action} this pod", in_s=round(grace_s))
+            who = "the platform is told" if action == "keep" else f"RunPod is asked to {action} this pod"
+            get_logger().info(who, in_s=round(grace_s))
             time.sleep(grace_s)
 
     def _ask(self, action: OnFinish, marker_of: Marker | None) -> bool:

@@ -1,4 +1,4 @@
-"""One HTTP call to RunPod: bounded in time and size, its key in a header and nowhere else."""
+"""One HTTP call to who can end the pod: bounded in time and size, its key in a header and nowhere else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Answer:
 
 
 class Line:
-    """A session with RunPod, whose connections end with it.
+    """A session with one of them, whose connections end with it.
 
     Args:
         left_s: seconds that are left for everything.
@@ -56,8 +56,17 @@ class Line:
         if self._client:
             self._client.close()
 
-    def send(self, method: str, url: str, key: str, document: object = None) -> Answer:
+    def send(
+        self, method: str, url: str, key: str, document: object = None, *, key_header: str | None = None
+    ) -> Answer:
         """Send one request and return the answer; redirects are answers, they are not followed.
+
+        Args:
+            method: of the request.
+            url: where to.
+            key: who asks.
+            document: the body.
+            key_header: the header that the key travels in; None for a bearer token.
 
         Raises:
             NoAnswerError: whether the server acted is unknown.
@@ -66,7 +75,8 @@ class Line:
 
         left_s = max(_SHORTEST_WAIT_S, self._left_s())
         timeout = httpx2.Timeout(min(ANSWER_S, left_s), connect=min(CONNECT_S, left_s))
-        headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
+        shown = {key_header: key} if key_header else {"Authorization": f"Bearer {key}"}
+        headers = shown | {"Accept": "application/json"}
         try:
             self._client = self._client or httpx2.Client(headers={"User-Agent": _USER_AGENT})
             with self._client.stream(

@@ -15,7 +15,7 @@ from agent.errors import ArtifactError
 from agent.hashes import HashMemory, Stamp
 from agent.hub.files import Message, Piece
 from agent.hub.repo import Commit, RepoState
-from agent.identity import Identity, find, identify, may_be_published, published_by_another
+from agent.identity import Identity, find, identify, may_be_published, published_by_another, rolled_back
 from agent.presentation import public_name
 from agent.publication import draft, message
 
@@ -211,6 +211,32 @@ def commit(oid, *, job=JOB, finalize=None, day=1):
     lines = [f"Job-Id: {job}"] if job else []
     lines += [f"Finalize-Id: {finalize}"] if finalize else []
     return Commit(oid, "title", "\n".join(lines), datetime(2025, 1, day, tzinfo=UTC) if day else None)
+
+
+def back(oid, to):
+    return Commit(oid, "title", f"Rollback-To: {to}\nRollback-Id: r-{oid}", None)
+
+
+@pytest.mark.parametrize(
+    ("newer", "by"),
+    [
+        ([], None),
+        ([commit("c2", job=OTHER_JOB, finalize="f2")], None),
+        ([back("r1", "c0")], "r1"),
+        ([commit("c3", job=None), back("r1", "c0")], "r1"),
+        ([back("r1", "c1")], None),
+        ([back("r1", "c2"), commit("c3", job=None), commit("c2", job=None)], None),
+        ([back("r2", "c1"), back("r1", "c0")], None),
+        ([back("r2", "c0"), back("r1", "c1")], "r2"),
+        ([back("r3", "r1"), back("r2", "c1"), back("r1", "c0")], "r1"),
+        ([commit("c9", finalize="f9"), back("r1", "beyond")], "r1"),
+    ],
+)
+def test_a_commit_was_rolled_back_if_the_branch_went_back_to_before_it(newer, by):
+    ours = commit("c1", finalize="f1")
+    said = rolled_back(branch(*newer, ours, commit("c0", job=None)), ours)
+    assert (said is None) == (by is None)
+    assert by is None or f"rolled back since by {by};" in said
 
 
 def branch(*commits):

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
@@ -17,43 +16,13 @@ from agent.entrypoint import Entrypoint, leave_after_finalize
 from agent.outcome import Outcome
 from agent.parting import Parting
 from agent.pod.marker import FINISHED, LEAVING, LEFT, Mark, Marker
-from agent.pod.rungs import Apis
 from agent.pod.storage import Storage
 from agent.run import Run
 from agent.sandbox.loopback import Fault
-from agent.sandbox.runpod import RunPodApi
 from tests.crash.container import agent_path
+from tests.wire.conftest import KEY, POD
 
-POD, KEY = "pod1x2y3z", "rpa_key_of_the_pod_123456"
 HERE, VOLUME, NETWORK = Storage.CONTAINER, Storage.VOLUME, Storage.NETWORK
-
-
-@pytest.fixture(scope="module")
-def server():
-    with RunPodApi() as fake:
-        yield fake
-
-
-@pytest.fixture
-def runpod(server, monkeypatch):
-    server.add_pod(POD)
-    server._keys.clear()
-    server.add_key(KEY)
-    server.faults.clear()
-    server.requests.clear()
-    at = server.endpoint
-    monkeypatch.setattr("agent.pod.runpod.APIS", Apis(f"{at}/v2", f"{at}/graphql", f"{at}/v1"))
-    monkeypatch.setenv("PATH", "/nonexistent")  # no runpodctl of this machine
-    yield server
-    assert server.catastrophes == []
-
-
-@pytest.fixture
-def slept(monkeypatch):
-    """Every wait of a parting, in seconds; none of them is waited for."""
-    waits = []
-    monkeypatch.setattr(parting, "time", SimpleNamespace(sleep=waits.append, monotonic=lambda: sum(waits)))
-    return waits
 
 
 def config_of(tmp_path, **more):
@@ -151,7 +120,8 @@ def run_that_ended(tmp_path, exit_code, result, published, child_exit, **more):
 
 def parting_of(tmp_path, **more):
     told = []
-    return Parting(config_of(tmp_path, **more), tell=told.append, note=told.append), told
+    config = config_of(tmp_path, **more)
+    return Parting(config, tell=told.append, note=told.append, news=lambda: None), told
 
 
 PROVEN = parting.End(0, proven=True)
@@ -280,9 +250,9 @@ def test_finalize_ends_the_pod_only_if_it_was_told_to(runpod, slept, tmp_path):
     assert runpod.pods[POD].stops == 1
 
 
-def test_the_command_finalize_gives_its_answer_and_then_stops_the_pod(server, runpod, pod, trained):
+def test_the_command_finalize_gives_its_answer_and_then_stops_the_pod(runpod, pod, trained):
     environ = {
-        "PYTHONPATH": agent_path(), "FAKE_RUNPOD": server.endpoint, "RUNPOD_POD_ID": POD,
+        "PYTHONPATH": agent_path(), "FAKE_RUNPOD": runpod.endpoint, "RUNPOD_POD_ID": POD,
         "RUNPOD_API_KEY": KEY, "AGENT_ON_FINISH": "stop", "AGENT_STOP_AFTER_S": "0",
     }  # fmt: skip
     environ = {"PATH": os.environ["PATH"]} | pod.environ(trained("sft_lora"), **environ)
