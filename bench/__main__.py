@@ -31,6 +31,18 @@ def _pods(settings: rows.Settings) -> Iterator[Row]:
     return pods(settings)
 
 
+def _rollback(settings: rows.Settings) -> Iterator[Row]:
+    from bench.operate import rollback  # and so does this one's
+
+    return rollback(settings)
+
+
+def _history(settings: rows.Settings) -> Iterator[Row]:
+    from bench.operate import history
+
+    return history(settings)
+
+
 # In this order: the rows that measure memory come before those that make this process bigger.
 ROWS: dict[str, Callable[[rows.Settings], Iterator[Row]]] = {
     "cold": rows.cold,
@@ -41,6 +53,8 @@ ROWS: dict[str, Callable[[rows.Settings], Iterator[Row]]] = {
     "calls": _calls,
     "import": rows.imports,
     "pods": _pods,
+    "rollback": _rollback,
+    "history": _history,
 }
 
 

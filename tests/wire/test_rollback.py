@@ -16,7 +16,6 @@ from agent.hub import restore
 from agent.journal import Journal
 from agent.retry import Patience
 from agent.rollback import Rollback, roll_back
-from agent.sandbox.hub.repos import Entry
 from agent.sandbox.loopback import Fault
 from tests.conftest import TOKEN, retrain
 
@@ -146,8 +145,7 @@ def test_a_large_repo_is_restored_by_reference_without_reading_or_sending_it(hub
         files = {}
         for number in range(100):
             sha256 = f"{name}{number:03d}".encode().hex().rjust(64, "0")
-            hub.content._sizes[sha256] = 500_000_000
-            files[f"model-{number:05d}-of-00100.safetensors"] = Entry.large(sha256, 500_000_000)
+            files[f"model-{number:05d}-of-00100.safetensors"] = hub.content.pretend(sha256, 500_000_000)
         return dict(repo.resolve("main").tree) | files
 
     first = repo.commit("main", large("a"), title="a", message="", author="ada").oid

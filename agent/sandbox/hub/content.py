@@ -50,6 +50,12 @@ class Content:
         self.add_lfs(sha256, received)
         return Entry.large(sha256, len(data))
 
+    def pretend(self, sha256: str, size: int) -> Entry:
+        """Hold a large file in name only, for repos that are too big to be held; it cannot be read."""
+        with self._lock:
+            self._sizes[sha256] = size
+        return Entry.large(sha256, size)
+
     def find_large(self, sha256: str) -> Entry | None:
         """Return the large file of that sha256, from xet storage or from LFS."""
         if file := self.cas.by_sha256(sha256):
@@ -79,7 +85,7 @@ class Content:
         with self._lock:
             for sha256 in set(self._sizes) - kept:
                 del self._sizes[sha256]
-                (self._lfs / sha256).unlink()
+                (self._lfs / sha256).unlink(missing_ok=True)
 
 
 def read_file(path: Path, start: int, stop: int) -> Iterator[bytes]:
