@@ -295,6 +295,22 @@ def test_a_commit_that_came_in_between_is_not_rolled_over(hub, pod, published, m
     assert "theirs.txt" in answer.deleted
 
 
+def test_somebody_elses_rollback_is_not_taken_for_ours(hub, pod, published, monkeypatch):
+    published("sft_full", "orpo_lora")
+    real, came = restore.send, []
+
+    def while_another_goes_back_elsewhere(*args):
+        if not came:
+            theirs = f"Rollback-To: {'0' * 40}\nRollback-Id: {'1' * 64}"
+            came.append(hub.commit(REPO, {"theirs.txt": b"theirs\n"}, description=theirs))
+        return real(*args)
+
+    monkeypatch.setattr(restore, "send", while_another_goes_back_elsewhere)
+    error = refused(pod, "previous")
+    assert came[0][:12] in error.message
+    assert hub.repo(REPO).head() == came[0]
+
+
 def test_a_commit_after_ours_stays_when_nobody_heard_of_ours(hub, pod, published):
     """The answer is lost for good, a stranger commits on top, and the command is run again."""
     first, _ = published("sft_full", "orpo_lora")
@@ -354,18 +370,31 @@ def test_a_hub_that_drops_a_file_is_caught(hub, pod, published):
     assert "model.safetensors: missing" in error.message
 
 
-@pytest.mark.parametrize(("lie", "said"), [("tree_sha256", "differs"), ("tree_xet_hash", "differs")])
-def test_a_hub_that_stores_something_else_is_caught(lie, said, hub, pod, published, monkeypatch):
+@pytest.mark.parametrize(
+    ("lie", "said"),
+    [
+        (
+            lambda tamper: tamper.tree_sha256(REPO, "model.safetensors", "0" * 64),
+            "model.safetensors: differs",
+        ),
+        (
+            lambda tamper: tamper.tree_xet_hash(REPO, "model.safetensors", "0" * 64),
+            "model.safetensors: differs",
+        ),
+        (lambda tamper: tamper.extra(REPO, "ghost.txt"), "ghost.txt: left"),
+    ],
+)
+def test_a_hub_that_holds_something_else_is_caught(lie, said, hub, pod, published, monkeypatch):
     published("sft_full", "orpo_lora")
     real = restore.restore
 
     def then_lie(*args, **kwargs):
         oid = real(*args, **kwargs)
-        getattr(hub.tamper, lie)(REPO, "model.safetensors", "0" * 64)
+        lie(hub.tamper)
         return oid
 
     monkeypatch.setattr(restore, "restore", then_lie)
-    assert f"model.safetensors: {said}" in refused(pod, "previous", VerifyMismatchError).message
+    assert said in refused(pod, "previous", VerifyMismatchError).message
 
 
 def test_bytes_that_are_not_what_the_hub_lists_are_not_committed(hub, pod, published):
