@@ -224,6 +224,7 @@ def test_a_job_whose_tag_is_gone_is_found_by_its_commit(hub, pod, trained, publi
     job = "11111111-2222-3333-4444-555555555555"
     first = pod.finalize(trained("sft_full"), JOB_ID=job).commit
     published("orpo_lora")
+    hub.commit(REPO, {"notes.txt": b"of that job\n"}, description=f"Job-Id: {job}")
     del hub.repo(REPO).tags["job-11111111"]
     assert went_back(pod, "job-11111111").target == first
 
@@ -235,6 +236,26 @@ def test_an_unknown_revision_is_refused_with_its_name(to, hub, pod, published):
     assert f"{REPO} has no revision {to!r}" in error.message
     assert "/commits/main" in error.hint
     assert len(hub.repo(REPO).commits()) == 2
+
+
+def test_too_short_a_beginning_is_none(hub, pod, published):
+    """A word of six letters may be meant for something else."""
+    first, _ = published("sft_full", "orpo_lora")
+    assert "no revision" in refused(pod, first[:6]).message
+
+
+def test_content_that_came_by_another_way_since_is_the_same(hub, pod, published):
+    """A file that went up as plain LFS has no xet hash in its own revision, and one in the new commit."""
+    weights = random.Random(1).randbytes(200_000)
+    hub.create_repo(REPO)
+    first = hub.commit(REPO, {"model.safetensors": weights})
+    api = HfApi(endpoint=hub.endpoint, token=TOKEN)
+    api.create_commit(REPO, [CommitOperationAdd("copy.safetensors", weights)], commit_message="by xet")
+    hub.commit(REPO, {"model.safetensors": b"another", "copy.safetensors": None})
+    assert went_back(pod, first).result == "rolled-back"
+    assert tree(hub, first)["model.safetensors"].xet_hash is None
+    assert tree(hub)["model.safetensors"].xet_hash
+    assert hub.read(REPO, "model.safetensors") == weights
 
 
 def test_a_beginning_of_two_commits_is_refused(hub, pod, monkeypatch):
