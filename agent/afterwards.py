@@ -41,7 +41,7 @@ def tell_others(
         exit_code: of the command.
         metrics_file: where the fleet's metrics are collected.
     """
-    if metrics_file:
+    if metrics_file and not (config and config.other_rank):  # the main process's file stays as it is
         _try("the metrics were not written", lambda: _measure(metrics_file, outcome, exit_code))
     _try("the workflow was not told", lambda: ci.tell(environ, outcome, exit_code))
     if exit_code not in _INTERRUPTED:  # of the seconds that a signal leaves none are left

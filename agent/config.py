@@ -21,7 +21,7 @@ from pydantic import (
     ValidationError,
 )
 
-from agent import gate, log
+from agent import gate, log, tracing
 from agent.database_config import DATABASE_FIELDS, JobDatabase, database_warnings, filled_in, project_url
 from agent.errors import ConfigError
 from agent.notify_config import NotifySettings, header_safe, secrets_in
@@ -200,6 +200,7 @@ def load(environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | No
     values: dict[str, Any] = {name: value.strip() for name, value in environ.items() if value.strip()}
     log.hide(value for name, value in values.items() if _SECRET_NAME.search(name))
     log.hide(secrets_in(values.get("AGENT_NOTIFY_URLS", "")))
+    log.hide(tracing.secrets_in(values))
     problems: list[str] = []
     for name in _SECRET_FILES:
         _read_secret_file(name, values, problems)

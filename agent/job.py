@@ -48,6 +48,7 @@ def alone(config: Config, outcome: Outcome, folder: Path) -> Iterator[Job]:
             yield job
             job.report()
         finally:
+            outcome.retries.update(patience.retries)
             job.close()
 
 

@@ -60,14 +60,17 @@ class Outcome:
             get_logger().debug("step done", step=name, seconds=self.steps[name])
 
     def failed(self, error: BaseException, *, code: str, message: str, hint: str) -> None:
-        """Note why it ended: what a rerun can mend is pending, a cancelled job is no failure."""
-        if isinstance(error, Interrupted) or (isinstance(error, AgentError) and error.retryable):
-            self.result = "pending"
-        elif isinstance(error, JobRefusedError) and self.job_status == "cancelled":
-            self.result = "cancelled"
-        else:
-            self.result = "failed"
+        """Note why it ended."""
+        self.result = self.result_of(error)
         self.error = {"code": code, "message": message, "hint": hint}
+
+    def result_of(self, error: BaseException) -> str:
+        """How it ends by this error: what a rerun can mend is pending, a cancelled job is no failure."""
+        if isinstance(error, Interrupted) or (isinstance(error, AgentError) and error.retryable):
+            return "pending"
+        if isinstance(error, JobRefusedError) and self.job_status == "cancelled":
+            return "cancelled"
+        return "failed"
 
     def as_json(self) -> dict[str, Any]:
         """The JSON object of the contract; what is known beyond it comes on top."""

@@ -272,8 +272,10 @@ class Run:
     @contextmanager
     def watching(self) -> Iterator[Job]:
         """The row while we train or wait, with a journal of its own: a finalize may be at work beside us."""
-        job = Job(self.config, self.outcome, self.patience(), Journal(self.folder / TRAINING))
+        patience = self.patience()
+        job = Job(self.config, self.outcome, patience, Journal(self.folder / TRAINING))
         try:
             yield job
         finally:
+            self.outcome.retries.update(patience.retries)
             job.close()

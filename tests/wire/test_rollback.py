@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from agent.config import load
 from agent.errors import ConfigError, HubAuthError, HubRefusedError, VerifyMismatchError
 from agent.hub import restore
-from agent.journal import Journal
+from agent.journal import Journal, Lock
 from agent.retry import Patience
 from agent.rollback import Rollback, roll_back
 from agent.sandbox.loopback import Fault
@@ -351,6 +351,18 @@ def test_a_commit_after_ours_stays_when_nobody_heard_of_ours(hub, pod, published
     assert [one for one in said if one["event"] == "the branch has moved on since"]
 
 
+def test_a_commit_that_nobody_heard_of_is_not_the_answer_to_another_wish(hub, pod, published):
+    first, second, third = published("sft_full", "orpo_lora", "sft_lora")
+    hub.faults.add(Fault("lost", match="POST .*/commit/", times=1))
+    hub.faults.add(Fault("status", match="GET .*/commits/", status=404, nth=set(range(3, 100))))
+    refused(pod, "previous")
+    hub.faults.clear()
+    assert tree(hub) == tree(hub, second)
+    answer = went_back(pod, first)
+    assert (answer.target, tree(hub)) == (first, tree(hub, first))
+    assert third != first
+
+
 def test_a_commit_since_an_attempt_that_came_to_nothing_is_seen_first(hub, pod, published):
     published("sft_full", "orpo_lora")
     hub.faults.add(Fault("status", match="POST .*/commit/", status=403))
@@ -446,6 +458,21 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(hub, pod, published)
     assert answer.deleted == sorted(tree(hub, second).keys() - tree(hub, first).keys())
     assert hub.repo(REPO).head() == second
     assert not list(pod.state_dir.glob("repo-*"))
+
+
+def test_the_difference_in_a_public_repo_is_shown_to_everybody(hub, pod, trained):
+    for model in ("sft_full", "orpo_lora"):
+        pod.finalize(trained(model), HF_REPO_PRIVATE="false")
+    assert went_back(pod, "previous", dry_run=True, HF_TOKEN="").result == "dry-run"
+
+
+def test_two_on_one_volume_take_turns(hub, pod, published):
+    published("sft_full", "orpo_lora")
+    went_back(pod, "previous")
+    [folder] = pod.state_dir.glob("repo-*")
+    with Lock(folder, Patience(1.0)), capture_logs() as said:
+        went_back(pod, "previous")
+    assert [one for one in said if one["event"].startswith("waiting for another")]
 
 
 def test_without_a_token_nothing_is_rolled_back(pod, hub, published):
