@@ -128,6 +128,13 @@ def write_answer(path: Path, answer: ending.Answer) -> None:
         log.get_logger().error("the answer cannot be written", file=str(path), because=str(error))
 
 
+def rerun() -> str:
+    """The command that was run, to be pasted into a shell."""
+    from agent import log
+
+    return shlex.join([PROGRAM, *map(log.redact, sys.argv[1:])])
+
+
 def _keep_stdout() -> int:
     """Let whatever a library prints go to stderr, and return where the answer goes.
 
@@ -154,11 +161,12 @@ def _last_words(error: dict[str, str], exit_code: int, style: str) -> None:
     """End a failure with its code, the hint and the command to run next."""
     from agent import log
 
-    rerun = shlex.join([PROGRAM, *map(log.redact, sys.argv[1:])])
     if style == "json":
         log.get_logger().error(
-            error["message"], code=error["code"], exit_code=exit_code, hint=error["hint"], next=rerun
+            error["message"], code=error["code"], exit_code=exit_code, hint=error["hint"], next=rerun()
         )
         return
-    words = f"error: {error['message']}\n {error['code']} (exit {exit_code}): {error['hint']}\n next: {rerun}"
+    # A line of somebody else's that begins with `::` would be a command to GitHub's runner.
+    message, hint = (error[name].replace("\r", "\n").replace("\n", "\n | ") for name in ("message", "hint"))
+    words = f"error: {message}\n {error['code']} (exit {exit_code}): {hint}\n next: {rerun()}"
     click.echo(log.redact(words), err=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -30,16 +32,20 @@ def verify(
     files unless it is told to.
 
     \b
-    Exit codes: 0 proven · 10 config · 12 hub-auth · 13 hub-refused · 14 verify-mismatch: what differs, and
-    the cure · 75 hub-unreachable
+    training-agent verify ada/model --against ./fine_tuned_model
+    Exit codes: 0 proven · 10 config · 11 artifact: DIR holds no model · 12 hub-auth · 13 hub-refused
+    14 verify-mismatch: what differs, and the cure · 75 hub-unreachable
     """  # noqa: D301 - click's own mark for a paragraph kept as it is
+    from agent import ci
     from agent.verification import Verification
     from agent.verification import verify as look
     from agent.verification_view import show
 
     answer = Verification(against=against, revision=revision, download=download)
     story, flags = boundary.patiently(look), {"HF_REPO_NAME": repo}
-    sys.exit(boundary.run(story, flags, answer, as_json=as_json, show=boundary.on_console(show)))
+    exit_code = boundary.run(story, flags, answer, as_json=as_json, show=boundary.on_console(show))
+    ci.tell(os.environ, answer, exit_code)
+    sys.exit(exit_code)
 
 
 @click.command()
@@ -65,12 +71,15 @@ def rollback(*, repo: str | None, to: str, revision: str | None, dry_run: bool, 
     Exit codes: 0 restored, or there already · 10 config · 12 hub-auth · 13 hub-refused · 14 verify-mismatch
     75 hub-unreachable: run again
     """  # noqa: D301 - click's own mark for a paragraph kept as it is
+    from agent import ci
     from agent.rollback import Rollback, roll_back
     from agent.rollback_view import show
 
     answer = Rollback(to=to, dry_run=dry_run)
     story, flags = boundary.patiently(roll_back), {"HF_REPO_NAME": repo, "HF_REVISION": revision}
-    sys.exit(boundary.run(story, flags, answer, as_json=as_json, show=show))
+    exit_code = boundary.run(story, flags, answer, as_json=as_json, show=show)
+    ci.tell(os.environ, answer, exit_code)
+    sys.exit(exit_code)
 
 
 @click.command()
@@ -85,12 +94,17 @@ def status(*, watch: bool, as_json: bool) -> None:
     Exit codes: 0 shown, or nothing is known · 10 config
     """  # noqa: D301 - click's own mark for a paragraph kept as it is
     from agent.status import Status, look
-    from agent.status_view import show, watching
+    from agent.status_view import show
 
     if watch and as_json:
         raise click.UsageError("--watch shows to people; for programs ask --json again and again.")
-    story = watching if watch else look
-    sys.exit(boundary.run(story, {}, Status(), as_json=as_json, show=boundary.on_console(show)))
+    story = look
+    if watch:
+        from agent.watch import watching
+
+        out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding)
+        story = partial(watching, out=out)
+    sys.exit(boundary.run(story, {}, Status(), as_json=as_json, show=show))
 
 
 @click.command()
@@ -110,4 +124,4 @@ def history(*, last: int, local: bool, as_json: bool) -> None:
     from agent.history import History, recall
     from agent.history_view import show
 
-    sys.exit(boundary.run(boundary.patiently(recall), {}, History(last, local), as_json=as_json, show=show))
+    sys.exit(boundary.run(recall, {}, History(last, local), as_json=as_json, show=show))

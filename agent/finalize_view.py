@@ -15,7 +15,7 @@ def show_outcome(outcome: Outcome) -> None:
     if outcome.published:
         click.echo(f"{outcome.model_url}  ({outcome.files} files, proven at {str(outcome.commit)[:8]})")
     elif outcome.note:
-        click.echo(f"not published: {outcome.note}")
+        click.echo(f"not published: {' '.join(outcome.note.split())}")
 
 
 def show_plan(outcome: Outcome) -> None:

@@ -217,3 +217,13 @@ def test_a_bug_is_reported_as_one(pod, hub, trained, tmp_path):
     report = (pod.state_dir / "bug-report.txt").read_text()
     assert "ZeroDivisionError" in report
     assert TOKEN not in report + out + err
+
+
+def test_a_servers_words_are_no_command_to_whoever_reads_our_lines(hub, pod, trained):
+    """GitHub's runner obeys a line that begins with two colons, however far it is indented."""
+    said = '{"error": "no\\n  ::stop-commands::token\\r::set-env name=PATH::/"}'
+    fault = hub.faults.add(Fault("status", match="GET /api/models", status=400, body=said))
+    process = pod.command(trained("sft_lora"), "finalize", AGENT_LOG_FORMAT="console")
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, fault.fired > 0, "stop-commands" in err) == (13, True, True)
+    assert not [line for line in err.splitlines() if line.strip().startswith("::")]

@@ -11,7 +11,14 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, sn
 from structlog.testing import capture_logs
 
 from agent.config import load
-from agent.errors import ConfigError, HubAuthError, HubRefusedError, VerifyMismatchError
+from agent.errors import (
+    ConfigError,
+    HubAuthError,
+    HubRefusedError,
+    HubUnreachableError,
+    Interrupted,
+    VerifyMismatchError,
+)
 from agent.hub import restore
 from agent.journal import Journal, Lock
 from agent.retry import Patience
@@ -512,13 +519,37 @@ def test_without_a_job_the_trail_on_the_volume_tells_it(hub, pod, trained):
     assert '"rolled_back"' not in (pod.state_dir / jobs[0] / "audit.jsonl").read_text()
 
 
+def test_a_job_that_is_named_hears_of_it_whoever_published(hub, pod, published):
+    job = "11111111-2222-3333-4444-555555555555"
+    published("sft_full", "orpo_lora")
+    went_back(pod, "previous", JOB_ID=job)
+    assert [path.parent.name for path in pod.state_dir.glob("*/audit.jsonl")].count(job) == 1
+    assert '"rolled_back"' in (pod.state_dir / job / "audit.jsonl").read_text()
+
+
+def test_where_nothing_was_rolled_back_nothing_is_told(hub, pod, published):
+    [first] = published("sft_full")
+    assert went_back(pod, first).result == "already-there"
+    assert not [trail for trail in pod.state_dir.glob("*/audit.jsonl") if "rolled_back" in trail.read_text()]
+
+
+def test_what_a_rerun_mends_is_pending(hub, pod, published):
+    answer = Rollback(to="previous")
+    for error, result in ((HubUnreachableError, "pending"), (HubRefusedError, "failed")):
+        answer.failed(error("m", hint="h"), code="c", message="m", hint="h")
+        assert (answer.result, answer.error["code"]) == (result, "c")
+    answer.failed(Interrupted(15), code="interrupted", message="m", hint="h")
+    assert answer.result == "pending"
+
+
 def test_a_branch_that_no_job_published_has_a_trail_of_its_own(hub, pod):
     hub.create_repo(REPO)
     first = hub.commit(REPO, {"model.safetensors": b"one"}, description="Finalize-Id: x\nJob-Id: ../../etc")
     hub.commit(REPO, {"model.safetensors": b"two"})
-    went_back(pod, first)
+    for _ in range(2):
+        went_back(pod, first)
     [folder] = pod.state_dir.glob("repo-*")
-    assert '"rolled_back"' in (folder / "audit.jsonl").read_text()
+    assert (folder / "audit.jsonl").read_text().count('"event": "rolled_back"') == 1
 
 
 def test_a_database_that_is_silent_keeps_no_rollback_back(hub, app, pod, trained, published):
@@ -563,6 +594,15 @@ def test_a_gate_compares_with_the_model_that_was_restored(hub, pod, trained):
     assert pod.finalize(middling, **better).result == "not-published"
     went_back(pod, "previous")
     assert pod.finalize(middling, **better).result == "completed"
+
+
+def test_a_gate_has_nothing_to_compare_with_after_going_back_to_a_stranger_s_model(hub, pod, trained):
+    hub.create_repo(REPO, private=True)
+    hub.commit(REPO, {"model.safetensors": b"theirs"})
+    pod.finalize(trained("sft_full"))
+    went_back(pod, "previous")
+    gate = {"AGENT_PUBLISH_IF": "improves:loss"}
+    assert pod.finalize(trained("orpo_lora"), **gate).result == "completed"
 
 
 def test_the_command_shows_what_it_would_do_and_what_it_did(hub, pod, published, tmp_path):
