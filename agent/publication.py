@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import __version__, card
 from agent.hub.files import MANIFEST, Message, Piece, Stored
+from agent.hub.verify import git_blob_id
 from agent.material import README
 from agent.presentation import public_name
 
@@ -132,8 +133,9 @@ def make(
         base = page.answers.base
         made[ADAPTER_CONFIG] = card.with_base(draft.repaired[ADAPTER_CONFIG], dict(draft.adapter), base)
     stored = [_stored(path, content) for path, content in made.items()]
+    listed = [*sent, *drawn, *stored]
     manifest = card.make_manifest(
-        files=[(one.path, one.size_bytes, one.sha256) for one in [*sent, *drawn, *stored]],
+        files=[(one.path, one.size_bytes, one.sha256) for one in listed],
         identity={
             "job": str(identity.job_id),
             "finalize_id": identity.finalize_id,
@@ -143,6 +145,7 @@ def make(
         },
         training=figures(draft.stock.kind, config, training, base=page.answers.base),
         versions={"agent": __version__} | {name: version(name) for name in _LIBRARIES},
+        blob_ids={one.path: git_blob_id(one.blob) for one in listed if one.blob is not None},
         xet_hashes=page.illustrations.xet_hashes() if drawn else {},
     )
     return [*drawn, *stored, _stored(MANIFEST, manifest)]

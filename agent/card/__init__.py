@@ -6,7 +6,7 @@ from agent.card.curves import figures
 from agent.card.facts import Facts, Picture, Report, Training
 from agent.card.front import named_bases, read_metadata
 from agent.card.gallery import gallery
-from agent.card.manifest import make_manifest
+from agent.card.manifest import Listed, Manifest, make_manifest, read_manifest
 from agent.card.readme import framework_versions, plain_card, publish_card
 from agent.card.reports import MOST_BYTES as LARGEST_REPORT_BYTES
 from agent.card.reports import metrics as report_metrics
@@ -16,6 +16,8 @@ __all__ = [
     "BASE_KEY",
     "LARGEST_REPORT_BYTES",
     "Facts",
+    "Listed",
+    "Manifest",
     "Picture",
     "Report",
     "Training",
@@ -29,6 +31,7 @@ __all__ = [
     "plain_card",
     "publish_card",
     "read_adapter_config",
+    "read_manifest",
     "read_metadata",
     "read_report",
     "report_metrics",

@@ -42,7 +42,11 @@ def prove(
         VerifyMismatchError: naming each file that differs, and how.
     """
     expected = {one.path: one for one in stored}
-    wrong = [said for path, one in expected.items() if (said := differs(one, tree.get(path), xet_hash_of))]
+    wrong = [
+        f"{path}: {said}"
+        for path, one in expected.items()
+        if (said := differs(one, tree.get(path), xet_hash_of))
+    ]
     wrong += [f"{path}: left beside the new model" for path in extras(tree, expected, is_model_file)]
     if wrong:
         raise VerifyMismatchError(
@@ -107,18 +111,51 @@ def _not_as_said(repo: Repo, oid: str, path: str) -> VerifyMismatchError:
 def differs(one: Stored, found: Entry | None, xet_hash_of: Callable[[str], str]) -> str | None:
     """Say how the Hub's entry differs from the file we read, or None if it is proven equal."""
     if found is None:
-        return f"{one.path}: missing"
+        return "missing"
     if found.size_bytes != one.size_bytes:
-        return f"{one.path}: {found.size_bytes} bytes instead of {one.size_bytes}"
+        return f"{found.size_bytes} bytes instead of {one.size_bytes}"
     if one.blob is not None:
         ours = git_blob_id(one.blob)
-        return None if found.oid == ours else f"{one.path}: git blob {found.oid} instead of {ours}"
+        return None if found.oid == ours else f"git blob {found.oid} instead of {ours}"
     if found.sha256 != one.sha256:
-        return f"{one.path}: sha256 {found.sha256} instead of {one.sha256}"
+        return f"sha256 {found.sha256} instead of {one.sha256}"
     if one.xet_hash is None and found.xet_hash is None:
         return None  # plain LFS: the storage itself checked the bytes against this sha256
     ours = one.xet_hash or xet_hash_of(one.path)
-    return None if found.xet_hash == ours else f"{one.path}: xet hash {found.xet_hash} instead of {ours}"
+    return None if found.xet_hash == ours else f"xet hash {found.xet_hash} instead of {ours}"
+
+
+def contradicts(
+    found: Entry | None,
+    *,
+    size_bytes: int,
+    sha256: str,
+    blob_id: str | None,
+    xet_hash: str | None,
+    sha256_of: Callable[[Entry], str],
+) -> str | None:
+    """Say how the Hub's entry contradicts what a manifest says of a file, or None if it does not.
+
+    Args:
+        found: the Hub's entry.
+        size_bytes: as the manifest says, like what follows.
+        sha256: of the content.
+        blob_id: git's id of it, if it is known.
+        xet_hash: its hash in xet storage, if it is known.
+        sha256_of: reads a file that is kept in git, when nothing that the Hub lists can be compared.
+    """
+    if found is None:
+        return "missing"
+    if found.size_bytes != size_bytes:
+        return f"{found.size_bytes} bytes instead of {size_bytes}"
+    if found.sha256 is None and blob_id:
+        return None if found.oid == blob_id else f"git blob {found.oid} instead of {blob_id}"
+    theirs = found.sha256 or sha256_of(found)
+    if theirs != sha256:
+        return f"sha256 {theirs} instead of {sha256}"
+    if xet_hash and found.xet_hash and found.xet_hash != xet_hash:
+        return f"xet hash {found.xet_hash} instead of {xet_hash}"
+    return None
 
 
 def extras(

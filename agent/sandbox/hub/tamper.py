@@ -21,6 +21,7 @@ class Tamper:
         self._hidden: set[tuple[str, str]] = set()
         self._extra: set[tuple[str, str]] = set()
         self._dropped: set[str] = set()
+        self._served: dict[tuple[str, str], bytes] = {}
 
     def tree_sha256(self, repo: str, path: str, sha256: str) -> None:
         """List a large file with another sha256."""
@@ -45,6 +46,14 @@ class Tamper:
     def extra(self, repo: str, path: str) -> None:
         """List a file that was never committed."""
         self._extra.add((repo, path))
+
+    def serve(self, repo: str, path: str, content: bytes) -> None:
+        """Hand out other bytes than those that are listed."""
+        self._served[repo, path] = content
+
+    def served(self, repo: str, path: str) -> bytes | None:
+        """The bytes to hand out instead of the true ones."""
+        return self._served.get((repo, path))
 
     def commit_drops(self, path: str) -> None:
         """Let commits leave this file out, and answer success."""
