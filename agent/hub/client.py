@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 import httpx2
 from huggingface_hub import HfApi, set_client_factory
@@ -116,7 +116,9 @@ class HubClient:
     def get_page(self, path: str, **params: str) -> tuple[list[Any], str | None]:
         """GET one page of a listing once: what is on it, and the address of the next one."""
         response = self._send("GET", path, **({"params": params} if params else {}))
-        return _listing(response), response.links.get("next", {}).get("url")
+        following = response.links.get("next", {}).get("url")
+        # Whoever it names, the token goes to no other Hub: a mirror's pages name the one that it mirrors.
+        return _listing(response), urljoin(self.endpoint, _path_of(following)) if following else None
 
     def read(self, repo_id: str, revision: str, path: str) -> bytes:
         """GET the content of a small file once."""
@@ -211,6 +213,10 @@ def as_failure(error: Exception) -> RemoteFailure | None:
     # The library's thread pool wraps what went wrong in a RuntimeError.
     wrapped = error.__cause__ if isinstance(error, RuntimeError) else None
     return as_failure(wrapped) if isinstance(wrapped, Exception) else None
+
+
+def _path_of(url: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(scheme="", netloc=""))
 
 
 def _listing(response: httpx2.Response) -> list[Any]:

@@ -9,9 +9,12 @@ import pytest
 from agent.config import load
 from agent.errors import HubAuthError, HubRefusedError, HubUnreachableError
 from agent.finalize import finalize
+from agent.hub.client import HubClient
+from agent.hub.repo import Repo
 from agent.outcome import Outcome
 from agent.retry import Patience
-from agent.sandbox.hub import Fault
+from agent.sandbox.hub import Fault, Hub
+from tests.conftest import TOKEN
 
 JOB = "7d9f5f5c-1111-4a3b-9c5e-0123456789ab"
 ROUTES = {
@@ -168,3 +171,17 @@ def test_a_tag_that_cannot_be_set_does_not_spoil_a_proven_publication(pod, hub, 
     fault = hub.faults.add(Fault("status", match=ROUTES["tag"], status=403))
     assert pod.finalize(trained("sft_full")).result == "completed"
     assert fault.fired == 1
+
+
+def test_a_listing_goes_on_at_the_hub_that_was_asked_whatever_it_names(pod, hub, trained, tmp_path):
+    """Pages of a mirror name the Hub that it mirrors; the token was given to the mirror."""
+    pod.finalize(trained("sharded"))
+    asked = Repo(HubClient(endpoint=hub.endpoint, token=TOKEN, patience=Patience(10.0)), "ada/model", "main")
+    whole, hub.tree_page = asked.tree("main"), 2
+    with Hub(root=tmp_path / "other") as other:
+        own, hub.endpoint = hub.endpoint, other.endpoint
+        try:
+            assert asked.tree("main") == whole
+        finally:
+            hub.endpoint = own
+        assert not other.requests
