@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from agent import parting
 from agent.durable import write_durably
@@ -164,7 +165,9 @@ def finished(tmp_path, alerts, exit_code=0, **more):
 
 def test_it_hears_who_what_and_how(alerts, runpod, slept, tmp_path):
     say(tmp_path, "completed", progress=100.0)
-    finished(tmp_path, alerts, BASE_MODEL="meta-llama/Llama-3.1-8B")
+    with capture_logs() as said:
+        finished(tmp_path, alerts, BASE_MODEL="meta-llama/Llama-3.1-8B")
+    assert not [one for one in said if "not told" in one["event"]]
     assert alerts.told == [
         {
             "type": "job_completed",
@@ -180,6 +183,20 @@ def test_it_hears_who_what_and_how(alerts, runpod, slept, tmp_path):
     trail = (tmp_path / "state" / JOB / "audit.jsonl").read_text()
     assert '"asked": "alert"' in trail
     assert INTERNAL not in trail
+
+
+def test_nobody_waits_for_what_may_not_be_told(alerts, runpod, slept, tmp_path, monkeypatch):
+    monkeypatch.setattr(parting, "storage_of", lambda *_, **__: VOLUME)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model.safetensors").write_bytes(b"weights")
+    say(tmp_path, "failed")
+    outcome = Outcome(result="failed", published=False)
+    config = config_of(tmp_path, **environ_of(alerts, AGENT_STOP_AFTER_S="90"))
+    with capture_logs() as said:
+        leave_after_finalize(config, outcome, 11)
+    assert (slept, alerts.told) == ([], [])
+    [told] = [one for one in said if one["event"].startswith("ALERT_API_URL is not told")]
+    assert "not proven to be on the Hub" in told["because"]
 
 
 def test_a_last_look_that_was_asked_for_comes_first(alerts, runpod, slept, tmp_path):
@@ -237,12 +254,16 @@ def test_what_is_trained_during_the_last_look_counts(
 @pytest.mark.parametrize("missing", ["USER_ID", "JOB_ID"])
 def test_without_the_ids_that_it_needs_it_is_not_asked(missing, alerts, runpod, slept, tmp_path):
     say(tmp_path, "completed")
-    finished(tmp_path, alerts, **{missing: ""})
+    with capture_logs() as said:
+        finished(tmp_path, alerts, **{missing: ""})
     assert alerts.requests == []
+    assert [one for one in said if "needs JOB_ID and USER_ID" in one["event"]]
 
 
 def test_below_a_run_and_after_a_signal_it_is_not_told(alerts, runpod, slept, tmp_path):
     say(tmp_path, "completed")
+    below = environ_of(alerts, TRAINING_AGENT_REPORTS=str(tmp_path))
+    run_that_ended(tmp_path, 0, "completed", True, 0, **below).leave(0)
     finished(tmp_path, alerts, TRAINING_AGENT_REPORTS=str(tmp_path))
     finished(tmp_path, alerts, exit_code=143)
     finished(tmp_path, alerts, RANK="1")
