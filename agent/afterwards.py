@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from agent.outcome import Outcome
 
 _INTERRUPTED = {130, 143}
-_OF_NOTIFICATIONS = ("AGENT_STATE_DIR", "OUTPUT_DIR", "JOB_ID", "AGENT_JOB_ID", "RUNPOD_POD_ID")
+_UNNAMED = ("AGENT_STATE_DIR", "OUTPUT_DIR", "RUNPOD_POD_ID", "HF_REPO_NAME", "TRAINING_CONFIG_NAME")
+_NAMED = ("JOB_ID", "AGENT_JOB_ID")
 
 
 def tell_others(
@@ -49,7 +50,7 @@ def tell_others(
 
 
 def _measure(path: Path, outcome: Outcome, exit_code: int) -> None:
-    from agent import metrics_file
+    from agent.telemetry import metrics_file
 
     metrics_file.write(path, outcome, exit_code)
 
@@ -66,17 +67,14 @@ def _notify(environ: Mapping[str, str], config: Config | None, outcome: Outcome,
 
 def _bare(environ: Mapping[str, str]) -> Config | None:
     """As much of a configuration as notifications need, when the whole is wrong."""
-    names = [*_OF_NOTIFICATIONS]
-    names += [
-        name
-        for field, alias in configuration.variables().items()
-        if field in NotifySettings.model_fields
-        for name in alias
-    ]
-    try:
-        return configuration.load({name: environ[name] for name in names if name in environ})
-    except ConfigError:
-        return None
+    known = configuration.variables()
+    names = [name for field in NotifySettings.model_fields for name in known[field]]
+    for wanted in ([*names, *_UNNAMED, *_NAMED], [*names, *_UNNAMED], names):
+        try:
+            return configuration.load({name: environ[name] for name in wanted if name in environ})
+        except ConfigError:
+            continue
+    return None
 
 
 def _try(what_not: str, tell: Callable[[], None]) -> None:

@@ -38,6 +38,7 @@ def run(
     *,
     as_json: bool,
     show: Callable[[A], None],
+    changes_nothing: bool = False,
 ) -> int:
     """Tell a story with the configuration, give its answer, and return the exit code.
 
@@ -47,6 +48,7 @@ def run(
         outcome: the answer; true at every moment, also when an error ends the story.
         as_json: print the answer as one JSON object on stdout.
         show: else, how a person is shown it.
+        changes_nothing: whether the story only looks: then no folder is made for what it might send.
     """
     from agent import config as configuration
     from agent import log
@@ -63,9 +65,12 @@ def run(
         state_dir = config.state_dir
         style = config.log_format or style
         log.configure(style=style, level=config.log_level)
-        from agent.hub.environment import prepare
+        warnings = list(config.warnings)
+        if not changes_nothing:
+            from agent.hub.environment import prepare
 
-        for warning in [*config.warnings, *prepare(os.environ, config.state_dir)]:
+            warnings += prepare(os.environ, config.state_dir)
+        for warning in warnings:
             log.get_logger().warning(warning)
         story(config, outcome)
 

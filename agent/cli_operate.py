@@ -39,7 +39,7 @@ def verify(
     from agent import ci
     from agent.verification import Verification
     from agent.verification import verify as look
-    from agent.verification_view import show
+    from agent.verification.view import show
 
     answer = Verification(against=against, revision=revision, download=download)
     story, flags = boundary.patiently(look), {"HF_REPO_NAME": repo}
@@ -94,17 +94,17 @@ def status(*, watch: bool, as_json: bool) -> None:
     Exit codes: 0 shown, or nothing is known · 10 config
     """  # noqa: D301 - click's own mark for a paragraph kept as it is
     from agent.status import Status, look
-    from agent.status_view import show
+    from agent.status.view import show
 
     if watch and as_json:
         raise click.UsageError("--watch shows to people; for programs ask --json again and again.")
     story = look
     if watch:
-        from agent.watch import watching
+        from agent.status.watch import watching
 
         out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding)
         story = partial(watching, out=out)
-    sys.exit(boundary.run(story, {}, Status(), as_json=as_json, show=show))
+    sys.exit(boundary.run(story, {}, Status(), as_json=as_json, show=show, changes_nothing=True))
 
 
 @click.command()

@@ -21,7 +21,7 @@ from pydantic import (
     ValidationError,
 )
 
-from agent import gate, log, tracing
+from agent import gate, log
 from agent.database_config import DATABASE_FIELDS, JobDatabase, database_warnings, filled_in, project_url
 from agent.errors import ConfigError
 from agent.notify_config import NotifySettings, header_safe, secrets_in
@@ -29,6 +29,7 @@ from agent.patterns import Patterns
 from agent.pod_config import UNDER_RUN, PodSettings
 from agent.ranks import other_rank
 from agent.repo_paths import Placement, parse_paths, parse_placements
+from agent.telemetry import tracing
 from agent.training_config import DEFAULT_PATH, TrainingConfig, read_training_config
 
 if TYPE_CHECKING:

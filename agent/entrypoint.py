@@ -8,9 +8,9 @@ from agent import config as configuration
 from agent import ending
 from agent.afterwards import tell_others
 from agent.errors import TrainingFailedError
-from agent.finalize import folder_of
 from agent.job import alone
 from agent.jobs import clean_message
+from agent.journal import folder_of
 from agent.log import get_logger
 from agent.parting import End, Parting, is_first_process, sleep
 from agent.pod import alert

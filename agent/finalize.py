@@ -6,8 +6,7 @@ again arrives at the same end: one commit, proven, recorded once.
 
 from __future__ import annotations
 
-import hashlib
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,15 +16,16 @@ from agent.gate import UnknownMetricError
 from agent.identity import metrics_before
 from agent.inspection import inspect
 from agent.job import Job
-from agent.journal import Journal, Lock
+from agent.journal import Journal, Lock, folder_of
 from agent.log import get_logger
 from agent.plan import plan
 from agent.presentation import public_name
 from agent.publisher import Publisher
+from agent.pulse import Pulse
+from agent.telemetry.spans import traced
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
     from agent.config import Config
     from agent.outcome import Outcome
@@ -60,7 +60,11 @@ def finalize(
         get_logger().warning("nothing is published here", because=outcome.note)
         return
     folder = folder_of(config)
-    with nullcontext() if dry_run else Lock(folder, patience):
+    with ExitStack() as around:
+        if not dry_run:
+            around.enter_context(traced(outcome))
+            around.enter_context(Lock(folder, patience))
+            around.enter_context(Pulse(folder, outcome, patience.retries))
         journal = Journal(folder)  # not before: another finalizer may have been writing it
         story = Finalize(config, outcome, patience, journal, seen or Seen())
         try:
@@ -80,14 +84,7 @@ def finalize(
                 story.job.report()
         finally:
             outcome.retries.update(patience.retries)
-            patience.retries.clear()
             story.job.close()
-
-
-def folder_of(config: Config) -> Path:
-    """The job's folder; a job without a name is known by what it publishes."""
-    unnamed = hashlib.sha256(str(config.output_dir.absolute()).encode("utf-8", "surrogateescape"))
-    return config.state_dir / str(config.job_id or f"unnamed-{unnamed.hexdigest()[:12]}")
 
 
 @dataclass(frozen=True)

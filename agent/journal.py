@@ -24,16 +24,23 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from agent.config import Config
     from agent.retry import Patience
 
 VERSION = 1
 TRAIL = "audit.jsonl"
 TRAINING = "training"  # the folder below a job's where `run` keeps the account of the training itself
-_ASK_EVERY_S = 1.0
+_ASK_EVERY_S, _A_MOMENT_S = 1.0, 0.05  # who only looks (`status`) holds it for some microseconds
 
 
 def _utc() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def folder_of(config: Config) -> Path:
+    """The job's folder; a job without a name is known by what it publishes."""
+    unnamed = hashlib.sha256(str(config.output_dir.absolute()).encode("utf-8", "surrogateescape"))
+    return config.state_dir / str(config.job_id or f"unnamed-{unnamed.hexdigest()[:12]}")
 
 
 class Journal:
@@ -170,17 +177,18 @@ class Lock:
             os.close(self._handle)
 
     def _wait(self, handle: int) -> None:
-        waiting = False
+        waiting, pause_s = False, _A_MOMENT_S
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if not waiting:
+                if not waiting and pause_s == _ASK_EVERY_S:
                     get_logger().info("waiting for another finalize of this job", lock=str(self._path))
                     waiting = True
-                if self._patience.left_s() <= _ASK_EVERY_S:
+                if self._patience.left_s() <= pause_s:
                     raise
-                self._patience.sleep(_ASK_EVERY_S)
+                self._patience.sleep(pause_s)
+                pause_s = _ASK_EVERY_S
             else:
                 self._patience.progress()
                 return

@@ -1,6 +1,7 @@
 """`preflight`: before the GPU hours, everything that would keep their model from being published.
 
-1. Start: the Hub, the job database and the pod are asked at the same time, each by a thread of its own.
+1. Start: the Hub, the job database, the pod and who is to be notified are asked at the same time, each by a
+   thread of its own.
 2. Gather: whoever does not answer in time says so in the table, and holds up nobody else.
 3. Judge: the first thing that finalize would fail with is what preflight fails with.
 
@@ -41,6 +42,9 @@ _NO_TOKEN = Check.note(
 )
 _SILENT_POD = Check.note(
     "pod", "a disk or RunPod did not answer in time", "Run preflight again, or take another pod."
+)
+_SILENT_RECEIVERS = Check.note(
+    "notifications", "who is to be notified did not answer in time", "Run preflight again."
 )
 
 
@@ -88,6 +92,8 @@ def preflight(
     row = RowSurvey(config, Patience(patience_s, patience_s), now)
     row_asked = _Asked("job row", row.ask, _silent_database(config))
     pod_asked = _Asked("pod", lambda: _pod(config), _SILENT_POD)
+    receivers = _receivers(config, patience_s)
+    receivers_asked = _Asked("notifications", receivers, _SILENT_RECEIVERS) if receivers else None
     until = time.monotonic() + patience_s + _LAST_WORDS_S
 
     answer.checks = _configuration(config)
@@ -96,6 +102,7 @@ def preflight(
     if row.row:
         answer.checks.append(outlook(row.row, hub.model_url if hub else None))
     answer.checks += pod_asked.gather(until)
+    answer.checks += receivers_asked.gather(until) if receivers_asked else []
     answer.checks += _clock({"the Hub": hub.ahead_s if hub else None, "the job database": row.ahead_s})
     answer.checks.append(_versions())
     errors = [check.error for check in answer.checks if check.error]
@@ -151,6 +158,16 @@ def _pod(config: Config) -> Iterator[Check]:
 
     yield from folders(config, cache_home())
     yield release(config)
+
+
+def _receivers(config: Config, patience_s: float) -> Callable[[], Iterator[Check]] | None:
+    """Who looks at those who are to be notified; None if nobody is."""
+    if not (config.notify_urls or config.github_token):
+        return None
+    from agent.notify import survey
+
+    patience = Patience(patience_s, patience_s)
+    return lambda: survey.ask(config, patience.left_s)
 
 
 def _configuration(config: Config) -> list[Check]:

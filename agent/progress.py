@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol, Self
 
 from agent.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from rich.progress import Progress
 
+    Listener = Callable[[str, int, int, int], None]
+
 LINE_EVERY_S = 10.0
 MEGA = 1_000_000
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 class Meter(Protocol):
@@ -103,6 +108,40 @@ class LineMeter:
         )
 
 
+class HeardMeter:
+    """A meter that somebody beside the person or the log hears of."""
+
+    def __init__(self, meter: Meter, what: str, total_bytes: int, listener: Listener) -> None:
+        self._meter, self._what, self._total, self._listener = meter, what, total_bytes, listener
+
+    def __enter__(self) -> Self:
+        self._meter.__enter__()
+        self._listener(self._what, 0, self._total, 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._meter.__exit__(kind, error, trace)
+
+    def show(self, done_bytes: int, sent_bytes: int) -> None:
+        """Show it, and tell it."""
+        self._meter.show(done_bytes, sent_bytes)
+        self._listener(self._what, done_bytes, self._total, sent_bytes)
+
+
+@contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Let `listener` hear of every meter that is made in here: what is done, done, total and sent bytes."""
+    before = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(before)
+
+
 def meter(what: str, total_bytes: int) -> Meter:
-    """A bar if a person is watching stderr, else log lines."""
-    return BarMeter(what, total_bytes) if sys.stderr.isatty() else LineMeter(what, total_bytes)
+    """A bar if a person is watching stderr, else log lines; whoever listens hears of it, too."""
+    shown = BarMeter(what, total_bytes) if sys.stderr.isatty() else LineMeter(what, total_bytes)
+    listener = _listener.get()
+    return HeardMeter(shown, what, total_bytes, listener) if listener else shown

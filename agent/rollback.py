@@ -160,9 +160,9 @@ class _Story:
         target = str(self.answer.target)
         facts = [self.config.endpoint, self.repo.repo_id, self.repo.branch, self.head.oid, target]
         rollback_id = hashlib.sha256("\n".join(facts).encode()).hexdigest()
-        self.journal.keep(
-            rollback={"id": rollback_id, "asked": self.answer.to, "to": target, "head": self.head.oid}
-        )
+        where = {"repo": self.repo.repo_id, "branch": self.repo.branch}
+        what = {"asked": self.answer.to, "to": target, "head": self.head.oid}
+        self.journal.keep(rollback={"id": rollback_id, **where, **what})
         return Message(f"Roll back to {target[:_SHORT]}", {ROLLBACK_TO: target, ROLLBACK_ID: rollback_id})
 
     def commit(self, message: Message) -> None:

@@ -28,9 +28,9 @@ from agent.errors import (
     JobUnreachableError,
     TrainingFailedError,
 )
-from agent.finalize import Seen, finalize, folder_of
+from agent.finalize import Seen, finalize
 from agent.job import Job, alone
-from agent.journal import TRAINING, Journal
+from agent.journal import TRAINING, Journal, folder_of
 from agent.log import get_logger
 from agent.outcome import Outcome
 from agent.pod import autopsy, marker
@@ -89,7 +89,8 @@ class Run:
         self.elsewhere = other_rank(environ, command)
         self.folder = folder_of(config) / (f"node-{pod}" if self.elsewhere else "")
         if self.elsewhere:
-            config = config.model_copy(update={"job_id": None})  # the row is the main node's
+            # The row is the main node's, and so is all that is told.
+            config = config.model_copy(update={"job_id": None, "other_rank": self.elsewhere})
         self.config, self.outcome, self.environ = config, outcome, environ
         self.marker = marker.Marker(config.state_dir / "pods" / pod / f"{folder_of(config).name}.json")
         self.log = TrainingLog(self.folder / "training.log")

@@ -122,9 +122,7 @@ def _as_what_it_is(error: HubRefusedError) -> HubRefusedError:
     return error
 
 
-def send(
-    repo: Repo, parent: Commit, stored: Sequence[Stored], stale: Sequence[str], message: Message
-) -> str:
+def send(repo: Repo, parent: Commit, stored: Sequence[Stored], stale: Sequence[str], message: Message) -> str:
     """Send one commit, conditional on its parent; whether a lost answer acted, the caller finds out."""
     operations = [CommitOperationDelete(path_in_repo=path, is_folder=False) for path in stale]
     info = repo.client.api.create_commit(

@@ -174,7 +174,8 @@ class SupabaseStore:
             if failure.code == _NO_TABLE:
                 return None
             raise as_error(failure, self._database, self._job_id) from failure
-        return [events.as_entry(row) for row in reversed(found)]
+        once = {row["event_key"]: row for row in reversed(found)}  # one may have come while we turned pages
+        return [events.as_entry(row) for row in once.values()]
 
     def close(self) -> None:
         """Close the connections."""

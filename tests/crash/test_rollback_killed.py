@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import signal
 
 import pytest
@@ -119,3 +120,18 @@ def test_two_rollbacks_at_once_make_one_commit(stage, tmp_path):
             answers.append(json.loads(out))
         for answer in answers:
             one.assert_converged(answer)
+
+
+def test_after_a_kill_status_names_the_command_that_goes_on(stage):
+    one = stage()
+    [commit] = [m for m in one.quiet().moments() if "/commit/" in m.path and not m.after]
+    other = stage()
+    other.kill_at(commit)
+    code, out, err = ended(other.pod.command(other.folder, "status", "--json"))
+    assert code == 0, err
+    [job] = [job for job in json.loads(out)["jobs"] if job["next"] and "rollback" in job["next"]]
+    other.environ |= {"HF_REPO_NAME": "", "HF_REVISION": ""}
+    _, *args = shlex.split(job["next"])
+    code, out, err = ended(other.pod.command(other.folder, *args, "--json", **other.environ))
+    assert code == 0, err
+    other.assert_converged(json.loads(out))

@@ -11,10 +11,11 @@ import pytest
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
-from agent import __version__, log, metrics_file
-from agent.metrics_file import write
+from agent import __version__, log
 from agent.outcome import Outcome
 from agent.run import RunOutcome
+from agent.telemetry import metrics_file
+from agent.telemetry.metrics_file import write
 
 JOB = "7d9f5f5c-1111-4a3b-9c5e-0123456789ab"
 NOW = 1_795_000_000.1234

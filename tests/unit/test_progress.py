@@ -6,6 +6,7 @@ import sys
 import pytest
 from structlog.testing import capture_logs
 
+from agent import progress
 from agent.progress import BarMeter, LineMeter, meter
 
 
@@ -87,3 +88,25 @@ def test_a_bar_is_taken_down_when_the_work_fails(monkeypatch):
     with pytest.raises(ValueError, match="failed"), bar:
         raise ValueError("failed")
     assert not bar._progress.live.is_started
+
+
+def test_whoever_listens_hears_of_every_meter_made_meanwhile(clock):
+    heard = []
+    with progress.heard_by(lambda *told: heard.append(told)):
+        with meter("uploading", 1000) as shown:
+            shown.show(500, 100)
+        inner = meter("again", 10)
+    with meter("unheard", 1000) as shown:
+        shown.show(500, 100)
+    assert heard == [("uploading", 0, 1000, 0), ("uploading", 500, 1000, 100)]
+    assert isinstance(inner, progress.HeardMeter)
+
+
+def test_a_meter_that_is_heard_shows_all_the_same(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress.heard_by(lambda *_: None), meter("uploading", 1000) as shown:
+        shown.show(500, 100)
+        assert shown._meter._progress.tasks[0].completed == 500
+    assert not shown._meter._progress.live.is_started

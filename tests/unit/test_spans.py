@@ -17,11 +17,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 from structlog.testing import capture_logs
 
-from agent import log, tracing
+from agent import log
 from agent.errors import ArtifactError, HubUnreachableError, Interrupted
 from agent.outcome import Outcome
-from agent.spans import traced
-from agent.tracing import Tracing, secrets_in, set_up
+from agent.telemetry import tracing
+from agent.telemetry.spans import traced
+from agent.telemetry.tracing import Tracing, secrets_in, set_up
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
@@ -274,8 +275,8 @@ def waited(outcome, error=None):
 def test_a_delivery_that_hangs_is_left_behind(made, monkeypatch):
     over, before = threading.Event(), threading.enumerate()
     made(Memory(deliveries=(over.wait,)))
-    monkeypatch.setattr("agent.spans._DELIVERY_S", 0.05)
-    monkeypatch.setattr("agent.spans._DELIVERY_AFTER_SIGNAL_S", 0.01)
+    monkeypatch.setattr("agent.telemetry.spans._DELIVERY_S", 0.05)
+    monkeypatch.setattr("agent.telemetry.spans._DELIVERY_AFTER_SIGNAL_S", 0.01)
     try:
         assert waited(Outcome()) == [0.05]
         left = [one for one in threading.enumerate() if one not in before]

@@ -12,16 +12,16 @@ from types import SimpleNamespace
 import httpx2
 import pytest
 
-from agent import outline, witness
 from agent.card import Listed, make_manifest, read_manifest
 from agent.card.about import About, about
 from agent.card.section import BEGIN, END
 from agent.errors import ConfigError
-from agent.flaws import Cures, Flaw
 from agent.hub.download import NotServedError, Served, _Reading
 from agent.hub.repo import Entry
 from agent.hub.verify import contradicts, git_blob_id
-from agent.past import Past
+from agent.verification import outline, witness
+from agent.verification.flaws import Cures, Flaw
+from agent.verification.past import Past
 
 JOB = "7d9f5f5c-1111-4a3b-9c5e-0123456789ab"
 IDENTITY = {"job": JOB, "finalize_id": "f" * 64, "repo_id": "ada/m"}

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from structlog.testing import capture_logs
 
+from agent import glance
 from agent.config import load
 from agent.history import History, recall
 from agent.history_view import show
+from agent.jobs.supabase import SupabaseStore
 from agent.journal import Journal
 from agent.retry import Patience
 from agent.sandbox.loopback import Fault
+from tests.conftest import ROOT
 from tests.wire.test_audit_trail import EVENTS, PUBLISHED
 from tests.wire.test_job_row import told
 
@@ -148,4 +154,65 @@ def test_ten_thousand_events_are_all_there(app, pod, tmp_path):
     path.write_text("".join(line % number for number in range(10_000)))
     assert len(recalled(pod, tmp_path, last=10_000, local=True, **app.environ(job)).events) == 10_000
     assert len(recalled(pod, tmp_path, last=10_000, **app.environ(job)).events) == 10_000
-    assert [request.path for request in app.rest.requests] == [EVENTS]
+    assert [request.path for request in app.rest.requests] == [EVENTS] * 10
+
+
+def test_a_rollback_is_told_as_what_it_did(pod, tmp_path, capsys):
+    facts = {"repo_id": "ada/model", "commit": "c" * 40, "rolled_back_to": "d" * 40, "actor": "grace"}
+    Journal(pod.state_dir / "one").note("rolled_back", **facts)
+    show(recalled(pod, tmp_path))
+    out = capsys.readouterr().out
+    assert (
+        out[19:]
+        == "  pod  rolled_back  ada/model, cccccccccccc, the files of dddddddddddd again, actor grace\n"
+    )
+
+
+def test_a_rollback_reads_the_same_from_the_database(app, pod, tmp_path, capsys):
+    job, journal = app.add_job(), Journal(pod.state_dir / "one")
+    journal.note("rolled_back", repo_id="ada/model", commit="c" * 40, rolled_back_to="d" * 40)
+    store = SupabaseStore(load(pod.environ(tmp_path, **app.environ(job))).job_database, job.id, Patience(9))
+    assert store.report(journal.untold)
+    store.close()
+    show(recalled(pod, tmp_path, **app.environ(job)))
+    assert "rolled_back  ada/model, cccccccccccc, the files of dddddddddddd again" in capsys.readouterr().out
+
+
+def test_what_is_not_known_of_an_event_is_not_shown(pod, tmp_path, capsys):
+    Journal(pod.state_dir / "one").note("recorded", status="failed", model_url=None)
+    show(recalled(pod, tmp_path))
+    assert capsys.readouterr().out.endswith("  recorded  status failed\n")
+
+
+def test_of_a_long_trail_only_its_end_is_read(pod, tmp_path, monkeypatch):
+    path = pod.state_dir / "one" / "audit.jsonl"
+    path.parent.mkdir(parents=True)
+    line = '{"time": "2026-01-01T00:00:00", "key": "%05d", "event": "started"}\n'
+    path.write_text("".join(line % number for number in range(10_000)))
+    parsed = []
+    parse_json = glance.parse_json
+    monkeypatch.setattr(glance, "parse_json", lambda line: parsed.append(line) or parse_json(line))
+    assert [event["key"] for event in recalled(pod, tmp_path, last=3).events] == ["09997", "09998", "09999"]
+    assert len(parsed) < 10
+
+
+def test_the_volumes_history_needs_no_slow_library(pod, tmp_path):
+    Journal(pod.state_dir / "one").note("started")
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | pod.environ(tmp_path)
+    command = [sys.executable, "-X", "importtime", "-m", "agent", "history"]
+    found = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60)
+    imported = {line.rpartition("|")[2].strip() for line in found.stderr.splitlines()}
+    assert not imported & {"huggingface_hub", "hf_xet", "supabase", "tenacity", "numpy"}
+    assert "started" in found.stdout
+
+
+def test_a_database_that_answers_with_few_rows_at_once_is_asked_for_all(published, app, pod, monkeypatch):
+    """A hosted project shows a thousand."""
+    job, folder = published
+    whole = recalled(pod, folder, **app.environ(job)).events
+    monkeypatch.setattr("agent.jobs.connection.ROWS_AT_ONCE", 2)
+    asked = len(app.rest.requests)
+    assert recalled(pod, folder, **app.environ(job)).events == whole
+    assert len(app.rest.requests) - asked == len(whole) // 2 + 1
+    last = recalled(pod, folder, last=3, **app.environ(job)).events
+    assert (len(last), last[-1]) == (3, whole[-1])

@@ -12,13 +12,13 @@ from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 from structlog.testing import capture_logs
 
-from agent import metrics_file
 from agent.config import load
 from agent.errors import HubAuthError, HubUnreachableError, TrainingFailedError
 from agent.outcome import Outcome
 from agent.retry import Patience
 from agent.run import Run, RunOutcome
 from agent.sandbox.loopback import Fault
+from agent.telemetry import metrics_file
 from tests.conftest import FIXTURES, ROOT, Clock
 
 JOB = "7d9f5f5c-1111-4a3b-9c5e-0123456789ab"

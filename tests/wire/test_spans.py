@@ -52,7 +52,9 @@ def _as_before(monkeypatch):
     monkeypatch.setattr(log, "_known", set())
     for name in [name for name in os.environ if name.startswith(("OTEL_", "TRACE"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr("agent.spans._DELIVERY_S", 60.0)  # a busy machine is no collector that hangs
+    monkeypatch.setattr(
+        "agent.telemetry.spans._DELIVERY_S", 60.0
+    )  # a busy machine is no collector that hangs
     yield
     logging.getLogger("opentelemetry").setLevel(logging.NOTSET)
     for sender in senders():
@@ -235,7 +237,7 @@ def test_headers_reach_the_collector(traced, collector, trained, monkeypatch):
 
 @pytest.mark.parametrize("misfortune", ["hang", "500", "503", "refused", "reset"])
 def test_a_collector_that_fails_changes_nothing(misfortune, traced, collector, trained, monkeypatch, caplog):
-    monkeypatch.setattr("agent.spans._DELIVERY_S", 0.3)
+    monkeypatch.setattr("agent.telemetry.spans._DELIVERY_S", 0.3)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
     faults = {
         "hang": Fault("hang"), "500": Fault("status", status=500), "503": Fault("status", status=503),

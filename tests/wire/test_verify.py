@@ -20,7 +20,7 @@ from agent.hub.download import Content
 from agent.retry import Patience
 from agent.sandbox.hub import Fault, Hub
 from agent.verification import Verification, verify
-from agent.verification_view import show
+from agent.verification.view import show
 from tests.conftest import FIXTURES, TOKEN, retrain
 from tests.layouts import LAYOUTS, UNPUBLISHABLE
 

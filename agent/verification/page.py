@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 from agent import card
 from agent.card.about import about
-from agent.flaws import Flaw
 from agent.hub.download import NotServedError
 from agent.material import README
 from agent.parse import parse_json
 from agent.retry import READ, RemoteFailure
+from agent.verification.flaws import Flaw
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from agent.card import Manifest
     from agent.card.about import About
-    from agent.flaws import Cures
     from agent.hub.download import Content
     from agent.hub.repo import Entry, Repo
-    from agent.past import Past
+    from agent.verification.flaws import Cures
+    from agent.verification.past import Past
 
 _BAD_REQUEST = 400
 _MOST_EARLIER = 5  # models of one job whose pages are compared

@@ -8,8 +8,8 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from agent.flaws import printable
 from agent.log import redact
+from agent.verification.flaws import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

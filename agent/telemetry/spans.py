@@ -6,10 +6,10 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from agent import tracing
 from agent.errors import EXIT_BUG, AgentError, Interrupted
 from agent.log import get_logger, redact
-from agent.tracing import harmless
+from agent.telemetry import tracing
+from agent.telemetry.tracing import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from agent.outcome import Outcome
-    from agent.tracing import Tracing
+    from agent.telemetry.tracing import Tracing
 
 _ROOT = "finalize"
 _DELIVERY_S = 3.0

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Config
-    from agent.examination import Examination
-    from agent.flaws import Flaw
     from agent.hub.client import HubClient
     from agent.hub.repo import Repo
     from agent.retry import Patience
+    from agent.verification.examination import Examination
+    from agent.verification.flaws import Flaw
 
 _NAMED = 5  # findings that a sentence names
 
@@ -86,9 +86,9 @@ def verify(config: Config, answer: Verification, patience: Patience) -> None:
         VerifyMismatchError: the repo is not what was published; every finding is in the answer.
         HubUnreachableError: the Hub did not answer.
     """
-    from agent.examination import Examination
     from agent.hub.client import HubClient
-    from agent.witness import open_witness
+    from agent.verification.examination import Examination
+    from agent.verification.witness import open_witness
 
     answer.revision = answer.revision or config.revision
     witness = open_witness(config, answer.against) if answer.against else None
@@ -139,7 +139,7 @@ def _unreadable(error: HubAuthError, config: Config, answer: Verification) -> Ag
 
 
 def _refusal(answer: Verification) -> VerifyMismatchError | None:
-    from agent.flaws import printable
+    from agent.verification.flaws import printable
 
     refused = [flaw for flaw in answer.flaws if flaw.refuses]
     if not refused:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from agent import card
 from agent.artifact import is_model_family, names
-from agent.flaws import Cures, Flaw
 from agent.hub import verify
 from agent.hub.download import Content, NotServedError
 from agent.hub.files import MANIFEST
 from agent.material import README
-from agent.outline import check_outline
-from agent.page_check import PageCheck
-from agent.past import Past
 from agent.publication import ADAPTER_CONFIG
-from agent.readback import read_back
-from agent.witness import Folder, Kept
+from agent.verification.flaws import Cures, Flaw
+from agent.verification.outline import check_outline
+from agent.verification.page import PageCheck
+from agent.verification.past import Past
+from agent.verification.readback import read_back
+from agent.verification.witness import Folder, Kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

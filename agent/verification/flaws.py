@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from agent.card import Manifest
     from agent.hub.repo import Entry, Repo
-    from agent.past import Past
+    from agent.verification.past import Past
 
 _TAG = re.compile(r"job-[0-9a-f]{8}")
 
