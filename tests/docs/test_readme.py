@@ -86,6 +86,9 @@ def test_every_command_of_the_readme_works(line, hub, app, pod, trained, monkeyp
     (tmp_path / "train.py").write_text(TRAIN)
     monkeypatch.chdir(tmp_path)
     hub.add_model("meta-llama/Llama-3.1-8B")
+    if after.startswith(("verify", "rollback")):  # what is published is the newer of two models
+        pod.finalize(trained("orpo_lora"))
+        pod.finalize(tmp_path / "outputs" / "run-7")
     more = app.environ(app.add_job()) | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     more |= dict(pair.split("=") for pair in shlex.split(before))
     process = pod.command(tmp_path / "outputs" / "run-7", *shlex.split(after, comments=True), **more)
@@ -212,3 +215,33 @@ def test_documents_name_no_file_that_is_not_there():
         for path in re.findall(r"`((?:tests|bench|hub|requirements)/[\w/.]+)", (ROOT / name).read_text()):
             relative = path.rstrip(".")
             assert (ROOT / relative).exists() or (ROOT / "agent" / relative).exists(), path
+
+
+def test_verify_prints_what_the_readme_shows(hub, pod, trained):
+    """Somebody removed a shard and left an old file beside the model; commits have other names here."""
+
+    def shape(text):
+        return [re.sub(r"[0-9a-f]{12,40}", "0", line).rstrip() for line in text.strip().splitlines()]
+
+    [shown] = re.findall(r"```text\n(ada/model  main at [^`]*`training-agent.*?)```", README, re.DOTALL)
+    pod.finalize(trained("sharded"))
+    hub.commit("ada/model", {"model-00003-of-00004.safetensors": None, "pytorch_model.bin": b"PK\3\4old"})
+    process = pod.command(pod.state_dir, "verify")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 14, err
+    assert shape(out) == shape(shown)
+
+
+def test_status_shows_the_lines_that_the_readme_shows(hub, app, pod, trained):
+    """Of a finalize that is over, without what only a running one has."""
+    [shown] = re.findall(r"```text\n(3f2b8c1e[^`]*at work [^`]*)```", README)
+    labels = [line.split()[0] for line in shown.splitlines() if re.match(r"  \w", line)]
+    events = re.findall(r"^    \S+ \S+  (\w+)", shown, re.MULTILINE)
+    folder, environ = trained("sft_lora"), app.environ(app.add_job())
+    for command in ("finalize", "status"):
+        process = pod.command(folder, command, **environ)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    found = [line.split()[0] for line in out.splitlines() if re.match(r"  \w", line)]
+    assert set(labels) <= {*found, "row"}
+    assert re.findall(r"^    \S+ \S+  (\w+)", out, re.MULTILINE)[: len(events)] == events
