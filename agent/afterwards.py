@@ -49,6 +49,14 @@ def tell_others(
         _try("nobody was notified", lambda: _notify(environ, config, outcome, exit_code))
 
 
+def warn_of_pod(config: Config, outcome: Outcome, sentence: str) -> None:
+    """Tell people that the pod is still there, and why."""
+    if config.notify_urls:
+        from agent import notify
+
+        _try("nobody was notified", lambda: notify.warn_of_pod(config, outcome, sentence))
+
+
 def _measure(path: Path, outcome: Outcome, exit_code: int) -> None:
     from agent.telemetry import metrics_file
 

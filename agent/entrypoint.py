@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import config as configuration
 from agent import ending
-from agent.afterwards import tell_others
+from agent.afterwards import tell_others, warn_of_pod
 from agent.errors import TrainingFailedError
 from agent.job import alone
 from agent.jobs import clean_message
@@ -119,6 +119,7 @@ def _parting(config: Config, outcome: Outcome) -> Parting:
         with alone(config, outcome, folder_of(config)) as job:
             job.note("released", because=sentence, pod=config.pod_id)
             job.remark(sentence)
+        warn_of_pod(config, outcome, sentence)
 
     def news() -> dict[str, Any] | None:
         with alone(config, outcome, folder_of(config)) as job:

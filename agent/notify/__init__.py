@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from agent.journal import Journal, Lock, folder_of
@@ -17,12 +18,12 @@ from agent.notify.channel import INSTALL, Channel
 from agent.notify.delivery import Budget, Recipient, deliver
 from agent.notify.issue import Issue, Place
 from agent.notify.ledger import Ledger
-from agent.notify.message import COMPLETED, compose
+from agent.notify.message import COMPLETED, compose, of_pod
 from agent.notify.sources import recall
 from agent.retry import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from agent.config import Config
     from agent.notify.message import Message
@@ -54,13 +55,42 @@ def tell(
     if message is None:
         return
     budget = Budget(clock, sleep)
-    with Lock(folder / NOTIFIED, Patience(_LOCK_S, clock=clock, sleep=sleep)):
-        ledger = Ledger(Journal(folder / NOTIFIED))
+    with _ledger(config, budget) as ledger:
         recipients: list[Recipient] = [*_channels(config, message, ledger)]
         recipients += _issue(config, message, ledger, budget)
         deliver(recipients, budget)
         if message.event.startswith(COMPLETED) and config.job_id is None:
             ledger.begin_anew()  # the next training in this folder is another job
+
+
+def warn_of_pod(
+    config: Config,
+    outcome: Outcome,
+    sentence: str,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Tell everybody in AGENT_NOTIFY_URLS that the pod is still there; an issue is about the model only.
+
+    Args:
+        config: who is to be told, and where the job's account is.
+        outcome: how the job ended.
+        sentence: why the pod was not ended, and what to do.
+        clock: seconds that go by.
+        sleep: waits.
+    """
+    budget = Budget(clock, sleep)
+    message = of_pod(config, outcome, sentence, folder_of(config))
+    with _ledger(config, budget) as ledger:
+        deliver(_channels(config, message, ledger), budget)
+
+
+@contextmanager
+def _ledger(config: Config, budget: Budget) -> Iterator[Ledger]:
+    folder = folder_of(config) / NOTIFIED
+    with Lock(folder, Patience(_LOCK_S, clock=budget.clock, sleep=budget.sleep)):
+        yield Ledger(Journal(folder))
 
 
 def _channels(config: Config, message: Message, ledger: Ledger) -> list[Channel]:

@@ -95,6 +95,19 @@ def compose(config: Config, outcome: Outcome, exit_code: int, folder: Path) -> M
     return _of_failure(config, outcome, exit_code, folder)
 
 
+def of_pod(config: Config, outcome: Outcome, sentence: str, folder: Path) -> Message:
+    """What is to be told of a pod that is still there, and costs money."""
+    facts = (Fact("Why", sentence, "block"), *_of_model(config, outcome), *_where(config, outcome, folder))
+    return Message(
+        "warning",
+        f"pod:{_digest(sentence)}",
+        final=True,
+        headline=f"Still running: the pod of job {_job(config, outcome)}",
+        facts=facts,
+        repo=outcome.repo_id or "",
+    )
+
+
 def _of_success(config: Config, outcome: Outcome, folder: Path) -> Message | None:
     about, job = outcome.repo_id or config.repo_name or "", _job(config, outcome)
     if outcome.result == COMPLETED and outcome.published:

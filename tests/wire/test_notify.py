@@ -21,7 +21,7 @@ from agent.errors import (
     TrainingFailedError,
 )
 from agent.journal import Journal, Lock
-from agent.notify import NOTIFIED
+from agent.notify import NOTIFIED, warn_of_pod
 from agent.notify.channel import Channel, load
 from agent.notify.failure import NotToldError
 from agent.notify.ledger import Ledger
@@ -31,6 +31,7 @@ from agent.retry import Patience
 from agent.sandbox.loopback import Fault
 from tests.conftest import ROOT
 from tests.notified import GITHUB_TOKEN, JOB, REFUSED, REPO, Job, completed, failed
+from tests.wire.test_parting import run_that_ended
 
 pytest_plugins = ("tests.receiving",)
 # One of apprise's plugins still needs it.
@@ -504,3 +505,32 @@ def test_a_run_that_tells_for_ever_is_not_waited_for(job, hooks):
         one.succeed()
     assert 5 < one.clock.now - 1000 <= 10
     assert len(hooks.messages) == 1
+
+
+def test_a_pod_that_is_still_there_is_told_once_and_is_no_issue(everywhere, hooks, mailbox, github):
+    """Nobody watches a pod that nothing could stop."""
+    sentence = "Nothing could stop this pod, and it goes on costing money: 403 Forbidden"
+    for _ in range(2):
+        warn_of_pod(
+            everywhere.config(RUNPOD_POD_ID="k3x9w2"),
+            completed(),
+            sentence,
+            clock=everywhere.clock,
+            sleep=everywhere.clock.sleep,
+        )
+    assert counts(hooks, mailbox, github) == (1, 1, 1, 0)
+    [mail] = mailbox.mails
+    assert mail["Subject"] == f"Still running: the pod of job {JOB}"
+    told = mail.get_body(("plain", "html")).get_content()
+    assert "Nothing could stop this pod, and it goes on costing money" in told
+    assert "https://console.runpod.io/pods?id=k3x9w2" in told
+    assert not github.requests
+
+
+def test_a_run_whose_pod_nothing_can_stop_tells_it(hooks, tmp_path, slept):
+    """Through the end of the pod itself, after its answer."""
+    more = {"AGENT_NOTIFY_URLS": hooks.mattermost, "RUNPOD_API_KEY": "", "JOB_ID": JOB}
+    run_that_ended(tmp_path, 0, "completed", True, 0, **more).leave(0)
+    [(_, document)] = hooks.messages
+    assert f"Still running: the pod of job {JOB}" in document["text"]
+    assert "there is no RUNPOD" in document["text"]
