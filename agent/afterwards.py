@@ -32,8 +32,8 @@ def tell_others(
     exit_code: int,
     *,
     metrics_file: Path | None = None,
-) -> None:
-    """Tell everybody who asked for it how this ended.
+) -> bool:
+    """Tell everybody who asked for it how this ended; False if a signal meanwhile told us to stop.
 
     Args:
         environ: our environment.
@@ -42,11 +42,13 @@ def tell_others(
         exit_code: of the command.
         metrics_file: where the fleet's metrics are collected.
     """
+    goes_on = True
     if metrics_file and not (config and config.other_rank):  # the main process's file stays as it is
-        _try("the metrics were not written", lambda: _measure(metrics_file, outcome, exit_code))
-    _try("the workflow was not told", lambda: ci.tell(environ, outcome, exit_code))
-    if exit_code not in _INTERRUPTED:  # of the seconds that a signal leaves none are left
-        _try("nobody was notified", lambda: _notify(environ, config, outcome, exit_code))
+        goes_on = _try("the metrics were not written", lambda: _measure(metrics_file, outcome, exit_code))
+    goes_on = _try("the workflow was not told", lambda: ci.tell(environ, outcome, exit_code)) and goes_on
+    if goes_on and exit_code not in _INTERRUPTED:  # of the seconds that a signal leaves none are left
+        goes_on = _try("nobody was notified", lambda: _notify(environ, config, outcome, exit_code))
+    return goes_on
 
 
 def warn_of_pod(config: Config, outcome: Outcome, sentence: str) -> None:
@@ -85,8 +87,13 @@ def _bare(environ: Mapping[str, str]) -> Config | None:
     return None
 
 
-def _try(what_not: str, tell: Callable[[], None]) -> None:
+def _try(what_not: str, tell: Callable[[], None]) -> bool:
+    """Tell somebody; False if a signal ended that. Whatever else goes wrong, the job ended as it ended."""
     try:
         tell()
-    except (Exception, Interrupted) as error:  # noqa: BLE001 - whatever it is, the job ended as it ended
+    except Interrupted as stop:
+        get_logger().warning(what_not, because=str(stop))
+        return False
+    except Exception as error:  # noqa: BLE001 - told above
         get_logger().warning(what_not, because=f"{type(error).__name__}: {error}")
+    return True

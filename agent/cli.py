@@ -102,8 +102,8 @@ def finalize(
 
         config = used[0] if used else None
         boundary.listen()
-        tell_others(boundary.environment(), config, outcome, exit_code, metrics_file=metrics_file)
-        if config and (config.on_finish or config.alert_url):
+        told = tell_others(boundary.environment(), config, outcome, exit_code, metrics_file=metrics_file)
+        if told and config and (config.on_finish or config.alert_url):
             from agent.entrypoint import leave_after_finalize
 
             leave_after_finalize(config, outcome, exit_code)
@@ -144,8 +144,8 @@ def run(*, command: tuple[str, ...], json_file: Path | None, metrics_file: Path 
 
     exit_code = boundary.run(entrypoint.tell, {}, entrypoint.outcome, as_json=False, show=show)
     boundary.listen()
-    entrypoint.tell_others(exit_code, metrics_file)
-    entrypoint.leave(exit_code)
+    if entrypoint.tell_others(exit_code, metrics_file):
+        entrypoint.leave(exit_code)  # else whoever told us to stop ends the pod
     sys.exit(exit_code)
 
 

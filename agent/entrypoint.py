@@ -50,10 +50,10 @@ class Entrypoint:
         self._run = Run(config, outcome, self._command, environ=self._environ, stdout=self._stdout)
         self._run.tell()
 
-    def tell_others(self, exit_code: int, metrics_file: Path | None) -> None:
-        """Tell everybody who asked for it how this ended; the pod is still there."""
+    def tell_others(self, exit_code: int, metrics_file: Path | None) -> bool:
+        """Tell everybody who asked for it how this ended; False if a signal meanwhile told us to stop."""
         config = self._run.config if self._run else None
-        tell_others(self._environ, config, self.outcome, exit_code, metrics_file=metrics_file)
+        return tell_others(self._environ, config, self.outcome, exit_code, metrics_file=metrics_file)
 
     def leave(self, exit_code: int) -> None:
         """End the pod as it was asked for; as its first process, do not return before it ends."""
