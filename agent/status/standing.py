@@ -48,8 +48,8 @@ class Standing:
 
     @property
     def is_known(self) -> bool:
-        """Whether anything was ever done for it."""
-        return self.at_work or bool(self.steps or self.run or self.row or self.remarks)
+        """Whether anything was ever done for it, or begun."""
+        return self.at_work or bool(self.steps or self.run or self.row or self.remarks or self.next)
 
 
 def standing(folder: Path, config: Config, *, locks: bool = True) -> Standing:

@@ -83,15 +83,27 @@ def stage(hub, app, trained, tmp_path):
     return make
 
 
-@pytest.mark.parametrize("share", range(SHARES))
-def test_a_kill_at_any_request_is_mended_by_running_it_again(share, stage, subtests):
-    quiet = stage().quiet()
-    assert quiet.row, "the trail is told over the wire"
-    for moment in quiet.moments()[share::SHARES]:
+def mended(stage, moments, subtests):
+    for moment in moments:
         with subtests.test(str(moment)):
             one = stage()
             one.kill_at(moment)
             one.assert_converged(one.run())
+
+
+def test_a_kill_at_a_request_is_mended_by_running_it_again(stage, subtests):
+    """Around the commit, at the trail of the job, and some by lot."""
+    quiet = stage().quiet()
+    assert quiet.row, "the trail is told over the wire"
+    around = [moment for moment in quiet.moments() if "/commit/" in moment.path or "_events" in moment.path]
+    assert len(around) == 4
+    mended(stage, [*around, *random.Random(9).sample(quiet.moments(), 3)], subtests)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("share", range(SHARES))
+def test_a_kill_at_any_request_is_mended_by_running_it_again(share, stage, subtests):
+    mended(stage, stage().quiet().moments()[share::SHARES], subtests)
 
 
 def test_a_kill_after_the_commit_is_mended_without_any_memory_of_it(stage, tmp_path):

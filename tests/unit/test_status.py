@@ -511,7 +511,6 @@ def test_a_job_without_a_name_gets_no_job_id(volume):
 
 def test_a_rollback_that_was_cut_off_is_finished_by_the_same_command(volume):
     begun = {"asked": "previous", "repo": "ada/model", "branch": "dev"}
-    volume.note("rolled_back", job="repo-0123456789ab")
     volume.write("journal.json", {"version": 1, "rollback": begun}, job="repo-0123456789ab")
     assert volume.job().next == "training-agent rollback ada/model --revision dev --to previous"
 
