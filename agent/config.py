@@ -14,26 +14,24 @@ from uuid import UUID  # noqa: TC003 - pydantic reads the annotation
 from pydantic import (
     AfterValidator,
     AliasChoices,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
     ValidationError,
 )
 
-from agent import gate, log
+from agent import log
+from agent.artifact_config import ArtifactSettings
 from agent.database_config import DATABASE_FIELDS, JobDatabase, database_warnings, filled_in, project_url
 from agent.errors import ConfigError
 from agent.notify_config import NotifySettings, header_safe, secrets_in
-from agent.patterns import Patterns
 from agent.pod_config import UNDER_RUN, PodSettings
 from agent.ranks import other_rank
-from agent.repo_paths import Placement, parse_paths, parse_placements
 from agent.telemetry import tracing
 from agent.training_config import DEFAULT_PATH, TrainingConfig, read_training_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 DEFAULT_OUTPUT_DIR = Path("/workspace/fine_tuned_model")
@@ -55,10 +53,6 @@ def _filled_in(key: SecretStr) -> SecretStr:
     return key
 
 
-def _read_by(parse: Callable[[str], Any]) -> BeforeValidator:
-    return BeforeValidator(lambda text: parse(text) if isinstance(text, str) else text)
-
-
 _Token = Annotated[SecretStr, AfterValidator(header_safe)]
 _Key = Annotated[SecretStr, AfterValidator(_filled_in)]
 
@@ -67,7 +61,7 @@ def _names(*names: str) -> Any:  # noqa: ANN401 - pydantic's FieldInfo
     return Field(default=None, validation_alias=AliasChoices(*names))
 
 
-class Config(PodSettings, NotifySettings):
+class Config(ArtifactSettings, PodSettings, NotifySettings):
     """What one finalize was asked to do; frozen, its secrets hidden in `repr`."""
 
     model_config = ConfigDict(
@@ -107,29 +101,10 @@ class Config(PodSettings, NotifySettings):
     training_config_id: str | None = _names("TRAINING_CONFIG_ID")
     base_model: str | None = _names("BASE_MODEL", "MODEL_NAME")
     dataset: str | None = _names("DATASET")
-    evaluation_report: Path | None = _names("EVALUATION_REPORT")
-    benchmark_report: Path | None = _names("BENCHMARK_REPORT")
-    samples_dir: Path | None = _names("SAMPLES_DIR")
     gpu_name: str | None = _names("RUNPOD_GPU_NAME")
     gpu_count: str | None = _names("RUNPOD_GPU_COUNT")
     git_revision: str | None = _names("GITHUB_SHA")
     git_ref: str | None = _names("GITHUB_REF")
-    publish_if: Annotated[gate.Gate, _read_by(gate.parse)] = Field(
-        gate.Gate(), validation_alias="AGENT_PUBLISH_IF"
-    )
-    checkpoint: Literal["last", "best"] = Field("last", validation_alias="AGENT_CHECKPOINT")
-    exclude: Annotated[Patterns, _read_by(Patterns)] = Field(Patterns(), validation_alias="AGENT_EXCLUDE")
-    include: Annotated[Patterns, _read_by(Patterns)] = Field(Patterns(), validation_alias="AGENT_INCLUDE")
-    files: Annotated[tuple[Placement, ...], _read_by(parse_placements)] = Field(
-        (), validation_alias="AGENT_FILES"
-    )
-    expect: Annotated[tuple[str, ...], _read_by(parse_paths)] = Field((), validation_alias="AGENT_EXPECT")
-    check_weights: Literal["headers", "sample", "full"] = Field(
-        "sample", validation_alias="AGENT_CHECK_WEIGHTS"
-    )
-    allow_partial: bool = Field(default=False, validation_alias="AGENT_ALLOW_PARTIAL")
-    allow_pickle: bool = Field(default=False, validation_alias="AGENT_ALLOW_PICKLE")
-    allow_stale: bool = Field(default=False, validation_alias="AGENT_ALLOW_STALE")
     state_dir: Path = Field(Path(), validation_alias="AGENT_STATE_DIR")
     stall_s: float = Field(900.0, validation_alias="AGENT_STALL_S", gt=0)
     deadline_s: float | None = Field(None, validation_alias="AGENT_DEADLINE_S", gt=0)
@@ -155,12 +130,6 @@ class Config(PodSettings, NotifySettings):
         """Where a job comes from, for its audit trail: the code, who started the workflow, its page."""
         known = {"git_revision": self.git_revision, "actor": self.github_actor, "run": self.run_url}
         return {name: value for name, value in known.items() if value}
-
-    @property
-    def reports(self) -> tuple[Placement, ...]:
-        """The reports that were named, and where they will stand in the repo."""
-        named = (("evaluation", self.evaluation_report), ("benchmarks", self.benchmark_report))
-        return tuple(Placement(path, f"{folder}/{path.name}") for folder, path in named if path)
 
     @property
     def token(self) -> str | None:

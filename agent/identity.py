@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent import artifact
+from agent.errors import ArtifactError
 from agent.hub.files import MANIFEST, ROLLBACK_TO
 
 if TYPE_CHECKING:
@@ -79,6 +80,22 @@ def published_by_another(state: RepoState, identity: Identity) -> str | None:
         if commit.trailer("Content-Id") == identity.content_id and job not in {None, nobodys}:
             return None if job == str(identity.job_id) else job
     return None
+
+
+def refuse_anothers(state: RepoState, identity: Identity, url: str) -> None:
+    """Refuse a model that another job has published: it is not what this job trained.
+
+    Raises:
+        ArtifactError: naming that job.
+    """
+    other = published_by_another(state, identity)
+    if other:
+        raise ArtifactError(
+            f"{url} already holds exactly this model, published by job {other}: it is not what "
+            f"job {identity.job_id} trained.",
+            hint="Did the training save elsewhere? Set OUTPUT_DIR, or AGENT_ALLOW_STALE=true to publish "
+            "it again.",
+        )
 
 
 def may_be_published(state: RepoState, newest_mtime_ns: int) -> bool:

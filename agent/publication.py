@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agent.artifact import Inventory, LocalFile, Training
     from agent.config import Config
     from agent.hashes import HashMemory
+    from agent.hub.repo import Entry
     from agent.identity import Identity
     from agent.presentation import Page
 
@@ -75,6 +76,13 @@ class Draft:
             )
             for file in self.files
         ]
+
+    def in_git(self, tree: Mapping[str, Entry]) -> set[str]:
+        """Paths that the Hub keeps as git blobs of our size; one of another size is another file, unread."""
+        sizes = {file.path: file.size_bytes for file in self.files}
+        return {
+            path for path, entry in tree.items() if not entry.sha256 and entry.size_bytes == sizes.get(path)
+        }
 
     def remember(self, sent: Iterable[Stored], memory: HashMemory) -> None:
         """Keep the hashes that the upload computed, so that a rerun need not read the files."""

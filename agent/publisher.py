@@ -232,14 +232,7 @@ class Publisher:
                 expected=self.draft.later,
             )
         with self.stock.reading():
-            sizes = {file.path: file.size_bytes for file in self.draft.files}
-            # One of another size is another file, and need not be read to know it.
-            in_git = {
-                path
-                for path, entry in tree.items()
-                if not entry.sha256 and entry.size_bytes == sizes.get(path)
-            }
-            sent = self.sent or self.draft.as_on_disk(self.sha256s, in_git)
+            sent = self.sent or self.draft.as_on_disk(self.sha256s, self.draft.in_git(tree))
         verify.prove(
             self.repo,
             self.commit_oid,
@@ -305,11 +298,5 @@ class Publisher:
         if undone:
             self.outcome.warnings.append(undone)
             get_logger().warning("the branch holds another model now", because=undone)
-        other = identity.published_by_another(self.state, self.identity)
-        if other and self.config.job_id and not found and not self.config.allow_stale:
-            raise ArtifactError(
-                f"{self.repo.url} already holds exactly this model, published by job {other}: it is not what "
-                f"job {self.config.job_id} trained.",
-                hint="Did the training save elsewhere? Set OUTPUT_DIR, or AGENT_ALLOW_STALE=true to publish "
-                "it again.",
-            )
+        if self.config.job_id and not found and not self.config.allow_stale:
+            identity.refuse_anothers(self.state, self.identity, self.repo.url)

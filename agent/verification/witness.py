@@ -96,10 +96,9 @@ class Folder:
         """
         with self._stock.reading():
             self.sha256s = artifact.digest(self._draft.files, self._memory)
-            in_git = {file.path for file in self._draft.files if _small(tree.get(file.path), file.size_bytes)}
             found = [
                 (one.path, said)
-                for one in self._draft.as_on_disk(self.sha256s, in_git)
+                for one in self._draft.as_on_disk(self.sha256s, self._draft.in_git(tree))
                 if (said := verify.differs(one, tree.get(one.path), self._xet_hash))
             ]
         self._memory.save()
@@ -126,8 +125,3 @@ class Folder:
 
     def _xet_hash(self, path: str) -> str:
         return self._draft.xet_hash(path, self._memory)
-
-
-def _small(entry: Entry | None, size_bytes: int) -> bool:
-    """Whether the Hub keeps it in git: what it lists with another size need not be read to be told apart."""
-    return entry is not None and entry.sha256 is None and entry.size_bytes == size_bytes

@@ -499,15 +499,15 @@ def test_all_problems_are_told_in_one_message(tmp_path):
     assert [part.split(":")[0] for part in message.split("; ")] == [
         "HF_TOKEN_FILE",
         "TRAINING_CONFIG",
-        "HF_ENDPOINT",
-        "HF_REPO_PRIVATE",
-        "JOB_ID",
         "AGENT_CHECKPOINT",
         "AGENT_EXCLUDE",
         "AGENT_FILES",
         "AGENT_EXPECT",
         "AGENT_CHECK_WEIGHTS",
         "AGENT_ALLOW_STALE",
+        "HF_ENDPOINT",
+        "HF_REPO_PRIVATE",
+        "JOB_ID",
         "AGENT_STALL_S",
         "AGENT_LOG_LEVEL",
     ]

@@ -14,7 +14,7 @@ from agent.config import load
 from agent.errors import ArtifactError
 from agent.hashes import HashMemory, Stamp
 from agent.hub.files import Message, Piece
-from agent.hub.repo import Commit, RepoState
+from agent.hub.repo import Commit, Entry, RepoState
 from agent.identity import Identity, find, identify, may_be_published, published_by_another, rolled_back
 from agent.presentation import public_name
 from agent.publication import draft, message
@@ -205,6 +205,17 @@ def test_small_files_are_proven_by_their_bytes_and_large_ones_by_their_hash(fold
         2,
     )
     assert (stored["model.safetensors"].blob, stored["model.safetensors"].size_bytes) == (None, 3)
+
+
+def test_a_large_file_is_not_read_because_the_hub_lists_a_small_one_in_its_place(folder):
+    made = draft(take_stock(folder({"model.safetensors": "abc", "tokenizer.json": "{}", "vocab.txt": "v"})))
+    tree = {
+        "model.safetensors": Entry("model.safetensors", 2, "b" * 40, None, None),
+        "tokenizer.json": Entry("tokenizer.json", 2, "b" * 40, None, None),
+        "vocab.txt": Entry("vocab.txt", 1, "b" * 40, "1" * 64, None),
+        "theirs.txt": Entry("theirs.txt", 2, "b" * 40, None, None),
+    }
+    assert made.in_git(tree) == {"tokenizer.json"}
 
 
 def commit(oid, *, job=JOB, finalize=None, day=1):

@@ -276,11 +276,6 @@ def test_other_publications_are_those_of_the_same_job():
     assert past.other_publications(read_manifest(document())) == [other]
 
 
-def test_a_large_file_is_not_read_because_the_hub_lists_a_small_one_in_its_place():
-    assert [witness._small(one, 3) for one in (SMALL, LARGE, None)] == [True, False, False]
-    assert not witness._small(SMALL, 50_000_000_000)
-
-
 def test_a_rollback_is_the_cure_only_where_it_changes_the_file():
     now, then = Entry("a", 1, "x", None, None), Entry("a", 1, "y", None, None)
     repo = Said(commits=[published()], trees={"p" * 40: {"a": then, "same": now}})
