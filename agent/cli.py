@@ -110,7 +110,10 @@ def finalize(
     sys.exit(exit_code)
 
 
-@cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@cli.command(
+    short_help="Train, then finalize; the start of a pod.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
 @click.option(
     "--json-file",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
@@ -149,7 +152,7 @@ def run(*, command: tuple[str, ...], json_file: Path | None, metrics_file: Path 
     sys.exit(exit_code)
 
 
-@cli.command()
+@cli.command(short_help="Publish on this machine, check every claim.")
 @click.option(
     "--output-dir", type=click.Path(path_type=Path), help="A folder to publish; default: one is made."
 )

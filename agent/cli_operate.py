@@ -12,7 +12,7 @@ import click
 from agent import boundary
 
 
-@click.command()
+@click.command(short_help="Prove that a repo holds what was published.")
 @click.argument("repo", metavar="[REPO]", required=False)
 @click.option("--revision", metavar="REV", help="Branch, tag or commit.  [HF_REVISION, main]")
 @click.option(
@@ -48,7 +48,7 @@ def verify(
     sys.exit(exit_code)
 
 
-@click.command()
+@click.command(short_help="Go back to an earlier revision, proven.")
 @click.argument("repo", metavar="[REPO]", required=False)
 @click.option(
     "--to",
@@ -82,7 +82,7 @@ def rollback(*, repo: str | None, to: str, revision: str | None, dry_run: bool, 
     sys.exit(exit_code)
 
 
-@click.command()
+@click.command(short_help="Show how the jobs on this volume stand.")
 @click.option("--watch", is_flag=True, help="Go on showing it until the work is over.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout; logs go to stderr.")
 def status(*, watch: bool, as_json: bool) -> None:
@@ -107,7 +107,7 @@ def status(*, watch: bool, as_json: bool) -> None:
     sys.exit(boundary.run(story, {}, Status(), as_json=as_json, show=show, changes_nothing=True))
 
 
-@click.command()
+@click.command(short_help="Show what was done for a job.")
 @click.option(
     "--last", metavar="N", type=click.IntRange(min=1), default=100, show_default=True, help="How many events."
 )

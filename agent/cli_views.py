@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agent.migrations import Migration
 
 
-@click.command()
+@click.command(short_help="Look for what would stop a publication.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout; logs go to stderr.")
 def preflight(*, as_json: bool) -> None:
     """Look, before the GPU hours, at everything that would keep the model from being published.
@@ -33,7 +33,7 @@ def preflight(*, as_json: bool) -> None:
     sys.exit(boundary.run(look, {}, Preflight(), as_json=as_json, show=boundary.on_console(show)))
 
 
-@click.command()
+@click.command(short_help="Show what of a folder would be published.")
 @click.argument("folder", metavar="[DIR]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout; logs go to stderr.")
 def check(*, folder: str | None, as_json: bool) -> None:
@@ -51,7 +51,7 @@ def check(*, folder: str | None, as_json: bool) -> None:
     sys.exit(boundary.run(check_folder, flags, Checked(), as_json=as_json, show=boundary.on_console(show)))
 
 
-@click.command()
+@click.command(short_help="Render the model's page without an account.")
 @click.argument("folder", metavar="[DIR]", required=False)
 @click.option("--open", "open_it", is_flag=True, help="Show the page in a browser.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout; logs go to stderr.")
@@ -78,7 +78,7 @@ def card(*, folder: str | None, open_it: bool, as_json: bool) -> None:
     sys.exit(boundary.run(render, {"OUTPUT_DIR": folder}, Preview(), as_json=as_json, show=show))
 
 
-@click.command()
+@click.command(short_help="The SQL that the job database needs.")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--rollback", is_flag=True, help="Print the way back instead, newest first.")
 @click.option(
