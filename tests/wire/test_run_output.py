@@ -20,6 +20,16 @@ GIGA = 1_000_000_000
 TRAINER = ROOT / "tests" / "trainer.py"
 
 
+@pytest.fixture(autouse=True)
+def _signals_as_in_a_terminal():
+    """A child of a shell's background, or of nohup, is born deaf to some, and stays so on purpose."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {signum: signal.signal(signum, handler) for signum, handler in usual.items()}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
 def peak_mb(pid):
     return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1000
 
