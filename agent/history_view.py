@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -51,7 +52,8 @@ def facts(event: Mapping[str, Any]) -> str:
 
 
 def _line(event: Mapping[str, Any], *, several: bool) -> list[str]:
-    job = [str(event.get("job"))[:_SHORT_JOB]] if several else []
+    # A folder's prefix tells none of them apart.
+    job = [re.sub("^(unnamed|repo)-", "", str(event.get("job")))[:_SHORT_JOB]] if several else []
     by = "row" if event.get("source") == "trigger" else "pod"
     return [*job, clock(event.get("time")), by, str(event["event"]), facts(event)]
 

@@ -54,11 +54,13 @@ def test_after_a_signal_there_is_no_time_for_messages(exit_code, told):
     ],
 )
 def test_a_wrong_configuration_is_told_of_with_as_much_as_is_right(wrong, job, told):
-    environ = {"JOB_ID": "6f1c2a54-9d0e-4a57-8c11-0123456789ab", **CHANNEL, **wrong}
+    known = {"JOB_ID": "6f1c2a54-9d0e-4a57-8c11-0123456789ab", "RUNPOD_POD_ID": "k3x9w2"}
+    environ = {**known, **CHANNEL, **wrong}
     assert tell(environ, config=False, exit_code=10)
     [config] = told
     assert config.notify_urls[0].get_secret_value() == CHANNEL["AGENT_NOTIFY_URLS"]
     assert (str(config.job_id) if config.job_id else None) == job
+    assert config.pod_id == "k3x9w2"  # by which a message leads to the pod
 
 
 def test_what_cannot_be_told_is_told_in_the_log_and_changes_nothing(monkeypatch, tmp_path):

@@ -216,3 +216,12 @@ def test_a_database_that_answers_with_few_rows_at_once_is_asked_for_all(publishe
     assert len(app.rest.requests) - asked == len(whole) // 2 + 1
     last = recalled(pod, folder, last=3, **app.environ(job)).events
     assert (len(last), last[-1]) == (3, whole[-1])
+
+
+def test_jobs_without_a_name_are_told_apart(pod, tmp_path, capsys):
+    for folder in ("unnamed-0123456789ab", "unnamed-ba9876543210", "repo-00ff00ff00ff"):
+        Journal(pod.state_dir / folder).note("started")
+    show(recalled(pod, tmp_path))
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {
+        "01234567", "ba987654", "00ff00ff",
+    }  # fmt: skip

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from agent.config import load
 from agent.errors import HubAuthError, HubUnreachableError, TrainingFailedError
+from agent.job import alone
 from agent.outcome import Outcome
 from agent.retry import Patience
 from agent.run import Run, RunOutcome
@@ -292,3 +293,14 @@ def test_the_key_of_a_collector_reaches_no_log(pod, trained, tmp_path):
     [log] = pod.state_dir.glob("*/training.log")
     assert "api-key=" in log.read_text()
     assert "Planted-Otlp-Key" not in log.read_text()
+
+
+def test_what_the_last_words_asked_again_counts_too(app, pod, trained, monkeypatch):
+    clock = pod.clock
+    monkeypatch.setattr("agent.job.Patience", lambda *args: Patience(*args, clock=clock, sleep=clock.sleep))
+    fault = app.rest.faults.add(Fault(**STATUS, times=1))
+    outcome = Outcome()
+    config = load(pod.environ(trained("sft_lora"), **app.environ(app.add_job())))
+    with alone(config, outcome, pod.state_dir / "job") as job:
+        assert job.now()
+    assert (fault.fired, outcome.retries) == (1, {("row-look", "http_503"): 1})
