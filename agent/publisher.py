@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent import artifact, identity, presentation, publication
+from agent.delivered import DELIVERED, Delivered
 from agent.errors import AgentError, ArtifactError, VerifyMismatchError
 from agent.hashes import HashMemory
 from agent.illustrations import Illustrations
@@ -14,6 +15,7 @@ from agent.log import get_logger
 from agent.material import gather
 from agent.plan import would_be_missing
 from agent.presentation import Page
+from agent.recognition import Recognition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +75,9 @@ class Publisher:
             client = HubClient(endpoint=self.config.endpoint, token=self.config.token, patience=self.patience)
             self.repo = Repo(client, repo_id_for(self.config, client), self.config.revision)
             self.outcome.repo_id = self.repo.repo_id
+            self.delivered = Delivered(
+                self.config.state_dir / DELIVERED, f"{self.config.endpoint} {self.repo.repo_id}"
+            )
             self.state = self.repo.look()
             self.repo.check_visibility(self.state, private=self.config.private)
             newest = max(file.stamp.mtime_ns for file in self.stock.files)
@@ -143,6 +148,13 @@ class Publisher:
         from agent.hub import content
 
         plots = self.illustrations
+        recognition = Recognition(
+            self.draft.files,
+            self.memory,
+            self.delivered,
+            known=self.sha256s,
+            moved=self.patience.progress,
+        )
         with self.outcome.step("content"), self.stock.reading():
             plots.begin()
             self.prepare()
@@ -150,14 +162,16 @@ class Publisher:
                 self.repo,
                 self.draft.pieces(),
                 {**dict.fromkeys(self.draft.later, b"{}"), **plots.beginnings},
-                self.sha256s,
+                recognition,
                 forget=self.forget,
                 meanwhile=plots.pieces,
             )
-        self.outcome.uploaded_bytes += delivery.sent_bytes
-        self.drawn = [one for one in delivery.stored if one.path in plots.beginnings]
-        self.sent = [one for one in delivery.stored if one.path not in plots.beginnings]
-        self.draft.remember(self.sent, self.memory)
+            self.outcome.uploaded_bytes += delivery.sent_bytes
+            self.drawn = [one for one in delivery.stored if one.path in plots.beginnings]
+            self.sent = [one for one in delivery.stored if one.path not in plots.beginnings]
+            self.draft.remember(self.sent, self.memory)
+            recognition.keep(self.sent)
+            self.memory.save()
         self._identify({one.path: one.sha256 for one in self.sent} | self.draft.raw_sha256s)
         self.journal.note("content_uploaded", bytes=delivery.sent_bytes, files=len(delivery.stored))
 
@@ -267,6 +281,7 @@ class Publisher:
 
         fresh_cache(os.environ, self.config.state_dir)
         self.memory.forget()
+        self.delivered.forget()
         self.sha256s = {}
 
     def digest(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from uuid import UUID
 from agent.artifact.files import open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from agent.artifact.files import LocalFile
     from agent.hashes import HashMemory
@@ -25,9 +25,15 @@ def sha256_of(file: LocalFile) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def digest(files: Iterable[LocalFile], memory: HashMemory) -> dict[str, str]:
-    """Map each path to the sha256 of its file; what the memory still vouches for is not read again."""
+def digest(
+    files: Iterable[LocalFile], memory: HashMemory, moved: Callable[[], None] = lambda: None
+) -> dict[str, str]:
+    """Map each path to the sha256 of its file; what the memory still vouches for is not read again.
+
+    `moved` is called after each of them.
+    """
     files = list(files)
+    found = {}
 
     def one(file: LocalFile) -> str:
         remembered = memory.recall(file.source, "sha256")
@@ -38,7 +44,10 @@ def digest(files: Iterable[LocalFile], memory: HashMemory) -> dict[str, str]:
         return read
 
     with ThreadPoolExecutor(HASH_THREADS) as pool:
-        return dict(zip((file.path for file in files), pool.map(one, files), strict=True))
+        for file, sha256 in zip(files, pool.map(one, files), strict=True):
+            found[file.path] = sha256
+            moved()
+    return found
 
 
 def content_id(sha256s: Mapping[str, str], *, repo_id: str, revision: str) -> str:

@@ -6,7 +6,8 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from huggingface_hub.utils import chunk_iterable
@@ -19,13 +20,34 @@ from agent.progress import meter
 from agent.retry import CONTENT, READ, RemoteFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from pathlib import Path
 
     from agent.hub.repo import Repo
 
 _BATCH = 256  # files the Hub accepts in one preupload call
 _UNKNOWN_CONTENT = 400  # a shard names xorbs that only our cache remembers
 _XET_STRIKES = 2  # attempts in which xet moved no byte, after which LFS is tried
+
+
+class Recognition(Protocol):
+    """Tells which files the repo's storage has already."""
+
+    def at_once(self, pieces: Sequence[Piece]) -> Mapping[str, Stored]:
+        """Those that are known without being read, by path."""
+        ...
+
+    def alike(self, pieces: Sequence[Piece]) -> Collection[str]:
+        """Paths of those that are worth being read, because storage may have them."""
+        ...
+
+    def by_reading(self, pieces: Sequence[Piece]) -> Mapping[str, Stored]:
+        """Those that turn out to be there, by path; called again, it gives the same."""
+        ...
+
+    def sha256(self, path: str) -> str | None:
+        """The hash of a file, where it is known."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +62,7 @@ def deliver(
     repo: Repo,
     pieces: Sequence[Piece],
     later: Mapping[str, bytes],
-    known: Mapping[str, str],
+    recognition: Recognition,
     *,
     forget: Callable[[], None],
     meanwhile: Callable[[], Sequence[Piece]] = tuple,
@@ -53,7 +75,8 @@ def deliver(
         repo: where a commit will name them.
         pieces: the files.
         later: how files begin that are not made yet, by path.
-        known: sha256 by path, where it is known already.
+        recognition: tells which of them were delivered before. Those that have to be read for it are read
+            while the others are on their way.
         forget: drops what is remembered of earlier uploads, when storage turns out not to have it.
         meanwhile: called when everything else is on its way: more pieces, of paths in `later`, that belong
             into large file storage. Called again, it gives the same.
@@ -62,15 +85,26 @@ def deliver(
         HubRefusedError: the repo's .gitignore would silently drop one of the files.
         HubUnreachableError, HubAuthError: as for every call.
     """
-    modes = _upload_modes(repo, pieces, later)
-    regular = [piece for piece in pieces if modes[piece.path] == "regular"]
+    modes = upload_modes(repo, pieces, later)
+    stored = [_regular(piece) for piece in pieces if modes[piece.path] == "regular"]
     large = [piece for piece in pieces if modes[piece.path] != "regular"]
-    stored = [_regular(piece) for piece in regular]
+    there = recognition.at_once(large)
+    large = [piece for piece in large if piece.path not in there]
+    alike = recognition.alike(large)
+    doubtful = [piece for piece in large if piece.path in alike]
+    fresh = [piece for piece in large if piece.path not in alike]
+
+    def late() -> list[Piece]:
+        found = recognition.by_reading(doubtful)
+        return [*(piece for piece in doubtful if piece.path not in found), *meanwhile()]
+
     sent = 0
-    if large or meanwhile():
+    if fresh or late():
         with meter("uploading", sum(piece.size_bytes for piece in large)) as shown:
-            uploaded, sent = _Sender(repo, large, meanwhile, known, shown=shown, forget=forget).run()
+            sender = _Sender(repo, fresh, late, recognition.sha256, shown=shown, forget=forget)
+            uploaded, sent = sender.run()
             stored += uploaded
+    stored += [*there.values(), *recognition.by_reading(doubtful).values()]
     return Delivery(tuple(sorted(stored, key=lambda one: one.path)), sent)
 
 
@@ -79,7 +113,9 @@ def _regular(piece: Piece) -> Stored:
     return Stored(piece.path, len(content), hashlib.sha256(content).hexdigest(), blob=content)
 
 
-def _upload_modes(repo: Repo, pieces: Sequence[Piece], later: Mapping[str, bytes]) -> dict[str, str]:
+def upload_modes(
+    repo: Repo, pieces: Sequence[Piece], later: Mapping[str, bytes] = MappingProxyType({})
+) -> dict[str, str]:
     """Ask how each file is kept; a file the Hub would ignore is an error, never an omission."""
     files = [(piece.path, piece.sample(), piece.size_bytes) for piece in pieces]
     files += [(path, sample, len(sample)) for path, sample in later.items()]
@@ -122,7 +158,7 @@ class _Sender:
         repo: Repo,
         pieces: Sequence[Piece],
         late: Callable[[], Sequence[Piece]],
-        known: Mapping[str, str],
+        known: Callable[[str], str | None],
         *,
         shown: xet.Shown,
         forget: Callable[[], None],
@@ -146,17 +182,14 @@ class _Sender:
     def _by_xet(self) -> list[Stored]:
         upload = xet.Upload(self._repo, self._shown)
         try:
-            found = upload.run(
-                [(piece.source, self._known.get(piece.path)) for piece in self._pieces],
-                meanwhile=lambda: [piece.source for piece in self._late()],
-            )
+            found = upload.run(self._sources(self._pieces), meanwhile=lambda: self._sources(self._late()))
         except RemoteFailure as failure:
             if failure.status == _UNKNOWN_CONTENT and self._forget:
                 get_logger().warning(
                     "storage lost what was sent earlier; sending again", because=failure.words
                 )
                 self._forget()
-                self._forget, self._known = None, {}
+                self._forget, self._known = None, lambda _path: None
                 return self._by_xet()
             self._strikes = _XET_STRIKES if not failure.transient else self._strikes + 1
             if upload.sent_bytes and failure.transient:
@@ -171,6 +204,9 @@ class _Sender:
             Stored(piece.path, piece.size_bytes, sha256, xet_hash=xet_hash)
             for piece, (sha256, xet_hash) in zip([*self._pieces, *self._late()], found, strict=True)
         ]
+
+    def _sources(self, pieces: Sequence[Piece]) -> list[tuple[bytes | Path, str | None]]:
+        return [(piece.source, self._known(piece.path)) for piece in pieces]
 
     def _by_lfs(self) -> list[Stored]:
         upload = lfs.Upload(self._repo, self._shown)

@@ -75,7 +75,7 @@ class Upload:
     def run(
         self,
         files: Sequence[tuple[bytes | Path, str | None]],
-        meanwhile: Callable[[], Sequence[bytes | Path]] = tuple,
+        meanwhile: Callable[[], Sequence[tuple[bytes | Path, str | None]]] = tuple,
     ) -> list[tuple[str, str]]:
         """Upload all files and return (sha256, xet hash) of each, in order.
 
@@ -96,7 +96,7 @@ class Upload:
             watch = threading.Thread(target=self._watch, args=(group, finished, stalled), daemon=True)
             watch.start()
             handles = [self._start(group, source, sha256) for source, sha256 in files]
-            handles += [self._start(group, source, None) for source in meanwhile()]
+            handles += [self._start(group, source, sha256) for source, sha256 in meanwhile()]
             group.wait_to_finish()
             self._on_progress(group.progress(), {})
             return [_hashes(handle.result().xet_info) for handle in handles]
