@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 DEFAULT_OUTPUT_DIR = Path("/workspace/fine_tuned_model")
-_NOT_YET = {"AGENT_WARM", "AGENT_WARM_MBPS"}
 _SECRET_FILES = (
     "HF_TOKEN", "JOB_TOKEN", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_ROLE_KEY",
 )  # fmt: skip
@@ -278,10 +277,8 @@ def _warnings(values: Mapping[str, Any]) -> tuple[str, ...]:
     known = {name for names in variables().values() for name in names}
     said = []
     for name in sorted(name for name in values if name.startswith("AGENT_")):
-        if name in _NOT_YET:
-            said.append(f"{name} is not supported by this version and has no effect")
-        elif name not in known:
-            near = difflib.get_close_matches(name, known | _NOT_YET, n=1)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
             said.append(
                 f"{name} is not a variable of this agent" + (f"; did you mean {near[0]}?" if near else "")
             )

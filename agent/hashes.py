@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+HASHES = "hashes.json"  # below AGENT_STATE_DIR
 RACY_NS = 2_000_000_000  # a file younger than this when it was hashed may change without its stamp changing
 
 

@@ -53,3 +53,5 @@ class PodSettings(BaseModel):
         WITHHELD, validation_alias="AGENT_CHILD_ENV"
     )
     publish_on_failure: Literal["no", "checkpoint"] = Field("no", validation_alias="AGENT_PUBLISH_ON_FAILURE")
+    warm: Literal["on", "off"] = Field("on", validation_alias="AGENT_WARM")
+    warm_mb_s: float | None = Field(None, validation_alias="AGENT_WARM_MBPS", gt=0, allow_inf_nan=False)

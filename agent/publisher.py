@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent import artifact, identity, presentation, publication
 from agent.delivered import DELIVERED, Delivered
 from agent.errors import AgentError, ArtifactError, VerifyMismatchError
-from agent.hashes import HashMemory
+from agent.hashes import HASHES, HashMemory
 from agent.illustrations import Illustrations
 from agent.log import get_logger
 from agent.material import gather
@@ -55,7 +55,7 @@ class Publisher:
         self.config, self.outcome, self.patience, self.journal = config, outcome, patience, journal
         self.draft, self.stock, self.seen = draft, draft.stock, seen
         self.illustrations = Illustrations(seen.training, draft.paths, patience.attempt_left_s)
-        self.memory = HashMemory(config.state_dir / "hashes.json")
+        self.memory = HashMemory(config.state_dir / HASHES)
         self.sha256s: dict[str, str] = {}
         self.identity: Identity | None = None
         self.commit_oid: str | None = None

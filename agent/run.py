@@ -72,7 +72,7 @@ class Run:
         config: what was asked for.
         outcome: filled in on the way; true at every moment.
         command: the training.
-        environ: our environment; the training gets it without what AGENT_CHILD_ENV names.
+        environ: our environment.
         stdout: where the training's output goes, as a file descriptor.
     """
 
@@ -97,7 +97,7 @@ class Run:
         self.training = train.Training(
             config,
             command,
-            environ={name: value for name, value in environ.items() if name not in config.withheld},
+            environ=environ,
             stdout=stdout,
             log=self.log,
             marker=self.marker,

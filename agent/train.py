@@ -17,6 +17,7 @@ from agent.pod import marker
 from agent.pod.child import Child
 from agent.pod.marker import Mark, is_running, process_mark
 from agent.pod.reports import Reports
+from agent.warm.worker import sending_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +51,7 @@ class Training:
     Args:
         config: what was asked for.
         command: what trains.
-        environ: its environment.
+        environ: our environment; it gets it without what AGENT_CHILD_ENV names.
         stdout: where its output goes, as a file descriptor.
         log: where its output is kept.
         marker: what is known of it after a restart.
@@ -112,13 +113,15 @@ class Training:
         """Run the child: its exit code, and the signal that we were told to stop it with."""
         with tempfile.TemporaryDirectory(prefix="training-agent-reports-") as folder:
             reports = Reports(Path(folder))
-            child = Child(
-                self._command, self._environ, reports=Path(folder), log=self._log, stdout=self._stdout
-            )
+            environ = {
+                name: value for name, value in self._environ.items() if name not in self._config.withheld
+            }
+            child = Child(self._command, environ, reports=Path(folder), log=self._log, stdout=self._stdout)
             get_logger().info("the training begins", command=self._command[0], log=str(self._log.path))
             job.note("training_started")
             look = _looking(job, child, reports)
-            with job.working(lambda: _columns(reports)):
+            ahead = sending_ahead(self._config, self._environ, self._marker.mark.begun_at)
+            with job.working(lambda: _columns(reports)), ahead:
                 code = child.run(started=self._note_process, look=look)
             look()
             job.hear(_columns(reports))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.hub.repo import Repo
 
 _BATCH = 256  # files the Hub accepts in one preupload call
-_UNKNOWN_CONTENT = 400  # a shard names xorbs that only our cache remembers
+UNKNOWN_CONTENT = 400  # a shard names xorbs that only our cache remembers
 _XET_STRIKES = 2  # attempts in which xet moved no byte, after which LFS is tried
 
 
@@ -184,7 +184,7 @@ class _Sender:
         try:
             found = upload.run(self._sources(self._pieces), meanwhile=lambda: self._sources(self._late()))
         except RemoteFailure as failure:
-            if failure.status == _UNKNOWN_CONTENT and self._forget:
+            if failure.status == UNKNOWN_CONTENT and self._forget:
                 get_logger().warning(
                     "storage lost what was sent earlier; sending again", because=failure.words
                 )

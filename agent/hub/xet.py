@@ -56,19 +56,23 @@ def hash_bytes(content: bytes) -> str:
         return hash_file(Path(copy.name))
 
 
+def access(repo: Repo) -> dict[str, Any]:
+    """What hf_xet needs to know to write into the storage of a repo."""
+    client, branch = repo.client, quote(repo.branch, safe="")
+    return {
+        "token_refresh_url": f"{client.endpoint}/api/models/{repo.repo_id}/xet-write-token/{branch}",
+        "token_refresh_headers": client.headers,
+        # Storage has a short-lived token of its own; the Hub's must not reach another host.
+        "custom_headers": {k: v for k, v in client.headers.items() if k.lower() != "authorization"},
+    }
+
+
 class Upload:
     """One attempt to bring files into xet storage; `sent_bytes` tells what travelled, even if it failed."""
 
     def __init__(self, repo: Repo, shown: Shown) -> None:
-        client = repo.client
-        self._patience, self._shown = client.patience, shown
-        branch = quote(repo.branch, safe="")
-        self._access = {
-            "token_refresh_url": f"{client.endpoint}/api/models/{repo.repo_id}/xet-write-token/{branch}",
-            "token_refresh_headers": client.headers,
-            # Storage has a short-lived token of its own; the Hub's must not reach another host.
-            "custom_headers": {k: v for k, v in client.headers.items() if k.lower() != "authorization"},
-        }
+        self._patience, self._shown = repo.client.patience, shown
+        self._access = access(repo)
         self.sent_bytes = 0
         self._done_bytes = 0
 
@@ -106,9 +110,9 @@ class Upload:
         except OSError as error:
             if isinstance(error.filename, str | os.PathLike):
                 raise
-            raise _as_failure(error, stalled=stalled.is_set()) from error
+            raise as_failure(error, stalled=stalled.is_set()) from error
         except (RuntimeError, ValueError) as error:
-            raise _as_failure(error, stalled=stalled.is_set()) from error
+            raise as_failure(error, stalled=stalled.is_set()) from error
         finally:
             finished.set()
 
@@ -141,7 +145,8 @@ def _hashes(info: Any) -> tuple[str, str]:  # noqa: ANN401 - hf_xet has no types
     return str(info.sha256), str(info.hash)
 
 
-def _as_failure(error: Exception, *, stalled: bool) -> RemoteFailure:
+def as_failure(error: Exception, *, stalled: bool = False) -> RemoteFailure:
+    """What hf_xet raised, as one failed call; `stalled` if it was ended because nothing moved."""
     if stalled:
         return RemoteFailure(OUT_OF_PATIENCE, status=None)
     words = " ".join(str(error).split())

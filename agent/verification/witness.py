@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent import artifact, card, publication
 from agent.errors import ArtifactError, ConfigError
-from agent.hashes import HashMemory
+from agent.hashes import HASHES, HashMemory
 from agent.hub import verify
 from agent.hub.files import MANIFEST
 from agent.inspection import inspect
@@ -80,7 +80,7 @@ class Folder:
         self._stock = inspect(config.model_copy(update=quick)).stock
         with self._stock.reading():
             self._draft: Draft = publication.draft(self._stock)
-        self._memory = HashMemory(config.state_dir / "hashes.json")
+        self._memory = HashMemory(config.state_dir / HASHES)
         self.sha256s: dict[str, str] = {}
 
     @property

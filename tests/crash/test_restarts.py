@@ -320,7 +320,7 @@ def test_elsewhere_it_returns_the_exit_code(rented):
 
 def test_the_first_process_buries_what_was_left_to_it(rented):
     rented.deeds = [f"daemon={rented.gates}/die", f"wait={rented.gates}/on"]
-    container = rented.start()
+    container = rented.start(AGENT_WARM="off")
     path = Path(f"/proc/{container.first}/task/{container.first}/children")
     container.until(
         lambda: any("daemon" in line for line in rented.diary) and len(path.read_text().split()) == 2

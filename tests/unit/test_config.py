@@ -105,6 +105,8 @@ def test_the_variables_and_their_aliases_are_those_of_the_contract():
         "give_up_s": ("AGENT_GIVE_UP_S",),
         "withheld": ("AGENT_CHILD_ENV",),
         "publish_on_failure": ("AGENT_PUBLISH_ON_FAILURE",),
+        "warm": ("AGENT_WARM",),
+        "warm_mb_s": ("AGENT_WARM_MBPS",),
         "notify_urls": ("AGENT_NOTIFY_URLS",),
         "alert_url": ("ALERT_API_URL",),
         "alert_key": ("INTERNAL_API_KEY",),
@@ -177,6 +179,8 @@ EVERY_VARIABLE = [
     ("AGENT_GIVE_UP_S", "60", "give_up_s", 60.0),
     ("AGENT_CHILD_ENV", "A_KEY, B_KEY", "withheld", ("A_KEY", "B_KEY")),
     ("AGENT_PUBLISH_ON_FAILURE", "checkpoint", "publish_on_failure", "checkpoint"),
+    ("AGENT_WARM", "off", "warm", "off"),
+    ("AGENT_WARM_MBPS", "12.5", "warm_mb_s", 12.5),
     ("AGENT_STATE_DIR", "/data/state", "state_dir", Path("/data/state")),
     ("AGENT_STALL_S", "12.5", "stall_s", 12.5),
     ("AGENT_DEADLINE_S", "60", "deadline_s", 60.0),
@@ -311,6 +315,8 @@ def test_the_defaults_are_those_of_the_contract():
             "RUNPOD_TERMINATE_API_KEY",
         ),
         "publish_on_failure": "no",
+        "warm": "on",
+        "warm_mb_s": None,
         "notify_urls": (),
         "alert_url": None,
         "alert_key": None,
@@ -515,17 +521,6 @@ def test_all_problems_are_told_in_one_message(tmp_path):
 
 def test_a_wrong_alias_is_refused_too():
     assert "valid UUID" in problems_of({"AGENT_JOB_ID": "x"})
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "AGENT_WARM",
-        "AGENT_WARM_MBPS",
-    ],
-)
-def test_a_variable_without_effect_yet_is_named(name):
-    assert load({name: "x"}).warnings == (f"{name} is not supported by this version and has no effect",)
 
 
 @pytest.mark.parametrize(

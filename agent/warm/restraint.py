@@ -1,0 +1,90 @@
+"""How much of a pod the warm upload may take: the training comes first."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST_CORES, SHARE = 4.0, 0.25
+THROTTLED_PAUSE_S = 5.0
+_MEGA = 1_000_000
+_CGROUP = Path("/sys/fs/cgroup")
+_ASK_EVERY_S = 1.0
+
+
+def cores(cgroup: Path = _CGROUP) -> float:
+    """How many processors this container may use, by its affinity and its quota."""
+    allowed = float(len(os.sched_getaffinity(0)))
+    with suppress(OSError, ValueError):
+        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            return min(allowed, int(quota) / int(period))
+    return allowed
+
+
+def throttled(cgroup: Path = _CGROUP) -> int:
+    """How often the kernel held this container back, because it had used up its quota."""
+    with suppress(OSError, ValueError):
+        for line in (cgroup / "cpu.stat").read_text(encoding="ascii").splitlines():
+            if line.startswith("nr_throttled "):
+                return int(line.split()[1])
+    return 0
+
+
+class Restraint:
+    """Makes each block of bytes take as long as its bandwidth and processor time should.
+
+    Priority alone is not enough: a container that uses up its quota is held back as a whole, with the
+    threads that load the training's data.
+
+    Args:
+        most_mb_s: 10^6 bytes in a second; None for no limit.
+        most_cores: processors that may be busy with it on average.
+        clock: seconds that never run backwards.
+        cpu_s: processor time that this process has used.
+        held_back: how often the container was throttled.
+        sleep: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        most_mb_s: float | None,
+        most_cores: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        cpu_s: Callable[[], float] = time.process_time,
+        held_back: Callable[[], int] = throttled,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._bytes_s = most_mb_s * _MEGA if most_mb_s else None
+        self._cores = most_cores
+        self._clock, self._cpu_s, self._held_back, self._sleep = clock, cpu_s, held_back, sleep
+        self._begun = self._asked = self._free_at = clock()
+        self._used, self._throttled = cpu_s(), held_back()
+
+    @classmethod
+    def here(cls, most_mb_s: float | None) -> Restraint:
+        """What is fair in this container: a quarter of its processors, four at most."""
+        return cls(most_mb_s, min(MOST_CORES, SHARE * cores()))
+
+    def after(self, count: int) -> None:
+        """Wait until `count` bytes, and the processor time that went by since the last call, are fair."""
+        used, self._used = self._used, self._cpu_s()
+        least_s = (self._used - used) / self._cores
+        if self._bytes_s:
+            least_s = max(least_s, count / self._bytes_s)
+        self._free_at = max(self._begun, self._free_at) + least_s
+        now = self._clock()
+        if now - self._asked >= _ASK_EVERY_S:
+            self._asked, before, self._throttled = now, self._throttled, self._held_back()
+            if self._throttled > before:
+                self._free_at = max(self._free_at, now + THROTTLED_PAUSE_S)
+        if self._free_at > now:
+            self._sleep(self._free_at - now)
+        self._begun = self._clock()

@@ -1,0 +1,142 @@
+"""The story of the warm upload: look what was saved, send it ahead, and again for what comes after."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from agent import artifact, glance, log
+from agent import config as configuration
+from agent.artifact.walk import walk
+from agent.durable import write_durably
+from agent.errors import AgentError, ConfigError
+from agent.hub.environment import prepare
+from agent.journal import folder_of
+from agent.log import get_logger
+from agent.warm.candidates import candidate
+from agent.warm.restraint import Restraint
+from agent.warm.settled import are_settled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.artifact import LocalFile
+    from agent.config import Config
+    from agent.hashes import Stamp
+    from agent.warm.candidates import Candidate
+
+VERSION, FILE = 1, "warm.json"
+LOOK_EVERY_S, GO_ON_EVERY_S = 2.0, 1.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 900.0
+
+_Marks = frozenset[tuple[str, "Stamp"]]
+
+
+class Story:
+    """Everything that is sent ahead for one training.
+
+    Args:
+        environ: the environment; the training may write its configuration when it begins, so it is read anew.
+        begun_s: when the training began, in Unix seconds.
+    """
+
+    def __init__(self, environ: Mapping[str, str], begun_s: float) -> None:
+        self._environ = environ
+        self._begun = datetime.fromtimestamp(begun_s, UTC)
+        self._begun_ns = int(begun_s * 1e9)
+        self._done: tuple[Candidate, _Marks] | None = None
+        self._asked = 0.0
+
+    def tell(self) -> None:
+        """Send ahead for ever; what goes wrong is tried again later, or when there is something new."""
+        config = configuration.load(self._environ)
+        style = config.log_format or ("console" if sys.stderr.isatty() else "json")
+        log.configure(style=style, level=config.log_level)
+        prepare(os.environ, config.state_dir)
+        (folder_of(config) / FILE).unlink(missing_ok=True)
+        self._restraint = Restraint.here(config.warm_mb_s)
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                self.look()
+                pause_s = FIRST_PAUSE_S
+            except AgentError as error:
+                get_logger().info("not sent ahead", because=error.message, again_in_s=pause_s)
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            time.sleep(LOOK_EVERY_S)
+
+    def look(self) -> None:
+        """Send ahead what is there to be sent, if that was not done yet.
+
+        Raises:
+            AgentError: it could not be sent; a later attempt may succeed.
+        """
+        from agent.warm.carrier import Carrier, NotNowError
+
+        config = self._config()
+        found = candidate(config, self._begun_ns) if config else None
+        if config is None or found is None or self._is_finalized(config):
+            return
+        files = _files(config, found)
+        marks = frozenset((file.path, file.stamp) for file in files)
+        if self._done == (found, marks) or not are_settled(files, time.time_ns()):
+            return
+        carrier = Carrier(config, self._begun, self._restraint, lambda: self._go_on(config, found))
+        begun = time.monotonic()
+        try:
+            carrier.carry(found)
+        except NotNowError as reason:
+            get_logger().debug("not sent ahead now", folder=str(found.folder), because=str(reason))
+            return
+        except AgentError as error:
+            if error.retryable:
+                raise
+            get_logger().info("not sent ahead", folder=str(found.folder), because=error.message)
+            self._done = (found, marks)
+            return
+        self._done = (found, marks)
+        seconds = round(time.monotonic() - begun, 1)
+        sent = {"files": carrier.files, "bytes": carrier.size_bytes, "sent_bytes": carrier.sent_bytes}
+        get_logger().info("sent ahead of the end", folder=str(found.folder), seconds=seconds, **sent)
+        write_durably(
+            folder_of(config) / FILE, {"version": VERSION, "folder": str(found.folder), **sent, "done": True}
+        )
+
+    def _go_on(self, config: Config, sending: Candidate) -> None:
+        """Return if this candidate is still the one to be sent.
+
+        Raises:
+            NotNowError: a newer one is there, or somebody finalizes.
+        """
+        from agent.warm.carrier import NotNowError
+
+        now = time.monotonic()
+        if now - self._asked < GO_ON_EVERY_S:
+            return
+        self._asked = now
+        if self._is_finalized(config):
+            raise NotNowError("a finalize of this job is at work")
+        if candidate(config, self._begun_ns) != sending:
+            raise NotNowError("the training has saved something newer")
+
+    def _config(self) -> Config | None:
+        try:
+            return configuration.load(self._environ)
+        except ConfigError:
+            return None  # it is being written, or finalize will say what is wrong
+
+    @staticmethod
+    def _is_finalized(config: Config) -> bool:
+        return glance.is_held(folder_of(config) / "lock")
+
+
+def _files(config: Config, found: Candidate) -> list[LocalFile]:
+    """What of a candidate may be published, as it is now; none while it cannot be listed."""
+    try:
+        return walk(found.folder, artifact.Selection(config.exclude, config.include)).files
+    except AgentError:
+        return []
