@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent import artifact, publication
+from agent.beside import Beside
 from agent.errors import ConfigError, Interrupted, JobRefusedError
 from agent.gate import UnknownMetricError
 from agent.identity import metrics_before
@@ -27,6 +28,7 @@ from agent.telemetry.spans import traced
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from agent.card.easel import Easel
     from agent.config import Config
     from agent.outcome import Outcome
     from agent.retry import Patience
@@ -41,6 +43,7 @@ def finalize(
     *,
     dry_run: bool = False,
     seen: Seen | None = None,
+    easel: Easel | None = None,
 ) -> None:
     """Publish the model in the output folder, prove it, and record it.
 
@@ -50,6 +53,7 @@ def finalize(
         patience: how long to keep trying.
         dry_run: look at everything, change nothing.
         seen: what is known of the training by whoever ran it.
+        easel: a process that waits to draw the plots, if there is one.
 
     Raises:
         AgentError: with code, exit code and hint; the row says so too, unless a rerun can mend it.
@@ -66,7 +70,7 @@ def finalize(
             around.enter_context(Lock(folder, patience))
             around.enter_context(Pulse(folder, outcome, patience.retries))
         journal = Journal(folder)  # not before: another finalizer may have been writing it
-        story = Finalize(config, outcome, patience, journal, seen or Seen())
+        story = Finalize(config, outcome, patience, journal, trained=seen or Seen(), easel=easel)
         try:
             story.run(dry_run=dry_run)
         except Interrupted as stop:
@@ -102,10 +106,17 @@ class Finalize:
     """One finalize; its methods are the steps of the design, the Hub's part of them is the publisher's."""
 
     def __init__(
-        self, config: Config, outcome: Outcome, patience: Patience, journal: Journal, training: Seen
+        self,
+        config: Config,
+        outcome: Outcome,
+        patience: Patience,
+        journal: Journal,
+        *,
+        trained: Seen,
+        easel: Easel | None,
     ) -> None:
         self.config, self.outcome, self.patience, self.journal = config, outcome, patience, journal
-        self.trained = training
+        self.trained, self.easel = trained, easel
         self.job = Job(config, outcome, patience, journal)
 
     def run(self, *, dry_run: bool) -> None:
@@ -115,20 +126,21 @@ class Finalize:
             self.job.deliver()
         with self.outcome.step("artifact"), nullcontext() if dry_run else self.job.working():
             self.take_stock()
+        reached = Beside(self.publisher.reach) if self.config.token else None
         with self.outcome.step("row"):
             self.job.look()
-        if self.config.token is None:
+        if reached is None:
             self.skip_upload(dry_run=dry_run)
             return
         self.check_age()
         if dry_run:
-            self.publisher.look()
+            self.publisher.look(reached)
             self.plan()
             return
         with self.outcome.step("row"):
             self.job.start(self.stock.weights_ns)
         with self.job.working():
-            self.publisher.look()
+            self.publisher.look(reached)
             refusal = self.gate()
             if refusal is None:
                 with closing(self.publisher):
@@ -159,7 +171,7 @@ class Finalize:
         with self.stock.reading():
             draft = publication.draft(self.stock)
         self.publisher = Publisher(
-            self.config, self.outcome, self.patience, self.journal, draft=draft, seen=seen
+            self.config, self.outcome, self.patience, self.journal, draft=draft, seen=seen, easel=self.easel
         )
         self.outcome.files, self.outcome.size_bytes = len(self.stock.files), self.stock.size_bytes
         base = public_name(self.config.base_model)

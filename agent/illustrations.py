@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from agent.artifact import Training
+    from agent.card.easel import Easel
     from agent.card.figure import Figure
 
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
@@ -25,12 +26,17 @@ class Illustrations:
         training: whose log is drawn.
         taken: paths that files of the user's have in the repo.
         left_s: how long may be waited for them.
+        easel: a process that waits for something to draw, if there is one.
     """
 
     def __init__(
-        self, training: Training, taken: Collection[str], left_s: Callable[[], float] = lambda: PATIENCE_S
+        self,
+        training: Training,
+        taken: Collection[str],
+        left_s: Callable[[], float] = lambda: PATIENCE_S,
+        easel: Easel | None = None,
     ) -> None:
-        self._run, self._taken, self._left_s = training.run, taken, left_s
+        self._run, self._taken, self._left_s, self._easel = training.run, taken, left_s, easel
         self._drawing: Drawing | None = None
 
     @cached_property
@@ -49,7 +55,7 @@ class Illustrations:
     def begin(self) -> None:
         """Start drawing, unless that was done before."""
         if self._figures and self._drawing is None:
-            self._drawing = Drawing(self._figures)
+            self._drawing = Drawing(self._figures, self._easel)
 
     def pieces(self) -> list[Piece]:
         """The plots that could be drawn, waited for."""

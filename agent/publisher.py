@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent import artifact, identity, presentation, publication
+from agent.beside import Beside
 from agent.delivered import DELIVERED, Delivered
 from agent.errors import AgentError, ArtifactError, VerifyMismatchError
 from agent.hashes import HASHES, HashMemory
@@ -20,14 +21,18 @@ from agent.recognition import Recognition
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.card.easel import Easel
     from agent.config import Config
     from agent.hub.files import Stored
+    from agent.hub.repo import Repo, RepoState
     from agent.identity import Identity
     from agent.inspection import Inspection
     from agent.journal import Journal
     from agent.outcome import Outcome
     from agent.publication import Draft
     from agent.retry import Patience
+
+    Reached = tuple[Repo, Beside[RepoState]]
 
 
 class Publisher:
@@ -40,6 +45,7 @@ class Publisher:
         journal: the account of what happened.
         draft: what is published.
         seen: the look at the folder that it comes from.
+        easel: a process that waits to draw the plots, if there is one.
     """
 
     def __init__(
@@ -51,10 +57,11 @@ class Publisher:
         *,
         draft: Draft,
         seen: Inspection,
+        easel: Easel | None = None,
     ) -> None:
         self.config, self.outcome, self.patience, self.journal = config, outcome, patience, journal
         self.draft, self.stock, self.seen = draft, draft.stock, seen
-        self.illustrations = Illustrations(seen.training, draft.paths, patience.attempt_left_s)
+        self.illustrations = Illustrations(seen.training, draft.paths, patience.attempt_left_s, easel)
         self.memory = HashMemory(config.state_dir / HASHES)
         self.sha256s: dict[str, str] = {}
         self.identity: Identity | None = None
@@ -65,20 +72,25 @@ class Publisher:
         self.page: Page | None = None
         self.proven: list[str] = []
 
-    def look(self) -> None:
-        """3. Already there? Afterwards repo and branch are known, and our commit if the branch has it."""
+    def reach(self) -> Reached:
+        """3. Which repo it is, and what the Hub says of it; asked beside the row, it changes nothing."""
         from agent.hub.client import HubClient
         from agent.hub.naming import repo_id_for
         from agent.hub.repo import Repo
 
+        client = HubClient(endpoint=self.config.endpoint, token=self.config.token, patience=self.patience)
+        repo = Repo(client, repo_id_for(self.config, client), self.config.revision)
+        return repo, Beside(repo.look)
+
+    def look(self, reached: Beside[Reached]) -> None:
+        """3. Already there? Afterwards repo and branch are known, and our commit if the branch has it."""
         with self.outcome.step("look"):
-            client = HubClient(endpoint=self.config.endpoint, token=self.config.token, patience=self.patience)
-            self.repo = Repo(client, repo_id_for(self.config, client), self.config.revision)
+            self.repo, looking = reached.result()
             self.outcome.repo_id = self.repo.repo_id
+            self.state = looking.result()
             self.delivered = Delivered(
                 self.config.state_dir / DELIVERED, f"{self.config.endpoint} {self.repo.repo_id}"
             )
-            self.state = self.repo.look()
             self.repo.check_visibility(self.state, private=self.config.private)
             newest = max(file.stamp.mtime_ns for file in self.stock.files)
             if self.config.publish_if.compares:
@@ -157,7 +169,7 @@ class Publisher:
         )
         with self.outcome.step("content"), self.stock.reading():
             plots.begin()
-            self.prepare()
+            prepared = Beside(self.prepare)
             delivery = content.deliver(
                 self.repo,
                 self.draft.pieces(),
@@ -166,6 +178,7 @@ class Publisher:
                 forget=self.forget,
                 meanwhile=plots.pieces,
             )
+            prepared.result()
             self.outcome.uploaded_bytes += delivery.sent_bytes
             self.drawn = [one for one in delivery.stored if one.path in plots.beginnings]
             self.sent = [one for one in delivery.stored if one.path not in plots.beginnings]

@@ -37,6 +37,7 @@ from agent.pod import autopsy, marker
 from agent.pod.marker import container_life
 from agent.pod.output import TrainingLog
 from agent.ranks import other_rank
+from agent.readiness import Readiness
 from agent.retry import Patience
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Run:
             config = config.model_copy(update={"job_id": None, "other_rank": self.elsewhere})
         self.config, self.outcome, self.environ = config, outcome, environ
         self.marker = marker.Marker(config.state_dir / "pods" / pod / f"{folder_of(config).name}.json")
+        self.readiness = Readiness()
         self.log = TrainingLog(self.folder / "training.log")
         self.training = train.Training(
             config,
@@ -120,6 +122,8 @@ class Run:
             except Exception as error:
                 self.finish(error.exit_code if isinstance(error, AgentError) else EXIT_BUG)
                 raise
+            finally:
+                self.readiness.end()
             self.finish(0)
 
     def is_over(self) -> bool:
@@ -167,6 +171,7 @@ class Run:
                 get_logger().info(_NOT_TRAINED, job=self.outcome.job_id)
                 return False
             self.outcome.published = False
+            self.readiness.prepare(self.config)
             self.training.run(job)
         return True
 
@@ -208,7 +213,13 @@ class Run:
         if self.config.publish_on_failure == "checkpoint" and not self.elsewhere:
             config = self.config.model_copy(update={"allow_partial": True})
             try:
-                finalize(config, self.outcome, self.patience(), seen=Seen(begun, failure=told))
+                finalize(
+                    config,
+                    self.outcome,
+                    self.patience(),
+                    seen=Seen(begun, failure=told),
+                    easel=self.readiness.easel,
+                )
             except AgentError as second:
                 get_logger().error("what the training left was not published", because=second.message)
         with alone(self.config, self.outcome, self.folder) as job:
@@ -225,7 +236,9 @@ class Run:
         while True:
             self.outcome.warnings.clear()
             try:
-                return finalize(self.config, self.outcome, self.patience(), seen=seen)
+                return finalize(
+                    self.config, self.outcome, self.patience(), seen=seen, easel=self.readiness.easel
+                )
             except (HubUnreachableError, JobUnreachableError) as error:
                 if time.monotonic() + pause_s > over:
                     self.give_up(error)

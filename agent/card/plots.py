@@ -1,4 +1,4 @@
-"""Draw figures: `python -m agent.card.plots FOLDER`, with a JSON list of them on stdin.
+"""Draw figures: `python -m agent.card.plots FOLDER`, with a JSON list of them in the folder when stdin ends.
 
 A process of its own, so that neither matplotlib's memory nor its crashes are the publisher's. The images
 are transparent, in colours that can be read on a white page as well as on a dark one.
@@ -6,17 +6,21 @@ are transparent, in colours that can be read on a white page as well as on a dar
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import math
 import os
 import resource
+import shutil
 import signal
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from agent.card.easel import ASKED
 from agent.card.figure import Figure
 from agent.card.markdown import number
 
@@ -201,12 +205,20 @@ def _tick(value: float, low: float, high: float) -> str:
 
 
 def main() -> int:
-    """Draw what stdin asks for into the folder; tell on stderr which figure could not be drawn."""
+    """Draw what the folder's list asks for into it; tell on stderr which figure could not be drawn."""
     _be_modest()
     folder, failed = Path(sys.argv[1]), 0
-    with tempfile.TemporaryDirectory(dir=folder) as settings:
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as settings:
         os.environ.update(MPLCONFIGDIR=settings, MPL_IGNORE_SYSTEM_FONTS="1")
-        for document in json.load(sys.stdin):
+        _get_ready()
+        sys.stdin.read()
+        try:
+            asked = json.loads((folder / ASKED).read_text())
+        except FileNotFoundError:  # whoever started us is gone, and nobody else tidies up
+            shutil.rmtree(folder, ignore_errors=True)
+            return 0
+        _be_brief()
+        for document in asked:
             try:
                 _write(folder / PurePosixPath(document["path"]).name, draw(Figure.from_dict(document)))
             except Exception as error:  # noqa: BLE001 - one figure must not cost the others
@@ -215,11 +227,22 @@ def main() -> int:
     return failed
 
 
+def _get_ready() -> None:
+    """Load what takes long, before anybody waits for it; what is wrong with it, drawing will tell."""
+    for module in ("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image"):
+        with suppress(Exception):
+            importlib.import_module(module)
+
+
 def _be_modest() -> None:
-    """Stay behind the upload, and end also if nobody is left to end us."""
+    """Stay behind the upload, and write no more than plots have."""
     os.nice(10)
-    signal.alarm(_LONGEST_S)
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_BYTES, _LARGEST_BYTES))
+
+
+def _be_brief() -> None:
+    """End also if nobody is left to end us."""
+    signal.alarm(_LONGEST_S)
 
 
 def _write(target: Path, content: bytes) -> None:

@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 from structlog.testing import capture_logs
 
-from agent.card import drawing, plots
+from agent.card import drawing, easel, plots
 from agent.card.curves import figures
 from agent.card.drawing import Drawing
+from agent.card.easel import Easel
 from agent.errors import Interrupted
 from tests.conftest import FIXTURES, ROOT, TOKEN
 
@@ -170,10 +171,14 @@ def test_a_figure_that_fails_does_not_cost_the_others(tmp_path, monkeypatch, cap
     first, second = [dataclasses.asdict(figure) for figure in made]
     broken = second | {"path": "assets/broken.png", "panels": []}
     monkeypatch.setattr(plots, "_be_modest", lambda: None)
+    monkeypatch.setattr(plots, "_be_brief", lambda: None)
     monkeypatch.setattr(sys, "argv", ["plots", str(tmp_path)])
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps([first, broken, second])))
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    (tmp_path / easel.ASKED).write_text(json.dumps([first, broken, second]))
     assert plots.main() == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["training-loss.png", "training-optimizer.png"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        easel.ASKED, "training-loss.png", "training-optimizer.png",
+    }  # fmt: skip
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("assets/broken.png: ")
@@ -182,9 +187,10 @@ def test_a_figure_that_fails_does_not_cost_the_others(tmp_path, monkeypatch, cap
 def test_the_process_stays_behind_and_ends_by_itself():
     script = """
 import os, resource, signal
-from agent.card.plots import _be_modest
+from agent.card.plots import _be_brief, _be_modest
 before = os.nice(0)
 _be_modest()
+_be_brief()
 print(os.nice(0) - before, signal.alarm(0), *resource.getrlimit(resource.RLIMIT_FSIZE))
 """
     told = subprocess.check_output([sys.executable, "-c", script], env={"PYTHONPATH": str(ROOT)}, text=True)
@@ -241,14 +247,14 @@ def test_no_secret_is_inherited(child, scratch, two, monkeypatch):
     assert "LANG=C.UTF-8\n" in environ
     assert f"PYTHONPATH={scratch}/somewhere:/else:{ROOT}\n" in environ
     assert {line.partition("=")[0] for line in environ.splitlines()} <= {
-        *drawing._INHERITED, "OMP_NUM_THREADS", "PWD", "OLDPWD", "SHLVL", "_",
+        *easel._INHERITED, "OMP_NUM_THREADS", "PWD", "OLDPWD", "SHLVL", "_",
     }  # fmt: skip
 
 
 def test_an_installed_package_is_not_put_before_python_itself(monkeypatch):
-    monkeypatch.setattr(drawing, "__file__", "/venv/lib/python3.11/site-packages/agent/card/drawing.py")
+    monkeypatch.setattr(easel, "__file__", "/venv/lib/python3.11/site-packages/agent/card/easel.py")
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    assert "PYTHONPATH" not in drawing._environment()
+    assert "PYTHONPATH" not in easel._environment()
 
 
 @pytest.mark.parametrize(
@@ -268,7 +274,7 @@ def test_what_fails_costs_only_itself_and_is_told_once(child, scratch, two, scri
     child(script)
     with capture_logs() as logged:
         drawing_ = Drawing(two)
-        process = drawing_._process
+        process = drawing_._easel.process
         assert drawing_.finish(0.5 if "sleep" in script else 60) == drawn
         assert drawing_.finish() == drawn
         drawing_.stop()
@@ -299,7 +305,7 @@ def test_a_signal_ends_the_process_too(child, scratch, two, monkeypatch, signall
 
     monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
     drawing_ = Drawing(two)
-    process = drawing_._process
+    process = drawing_._easel.process
     with pytest.raises(type(signalled)):
         drawing_.finish()
     assert process.returncode == -9
@@ -320,10 +326,46 @@ def test_a_signal_at_the_start_leaves_nothing(scratch, two, monkeypatch):
 def test_leaving_early_ends_the_process_without_a_word(child, scratch, two):
     child("exec sleep 600")
     with capture_logs() as logged, Drawing(two) as drawing_:
-        process = drawing_._process
+        process = drawing_._easel.process
         assert left_in(scratch)
     assert drawing_.finish() == {}
     assert (process.returncode, logged, left_in(scratch)) == (-9, [], [])
+
+
+def test_an_easel_waits_and_draws_what_one_that_was_just_started_draws(scratch):
+    made = everything()
+    with capture_logs() as logged:
+        prepared = Easel()
+        assert prepared.process.poll() is None
+        drawing_ = Drawing(made, prepared)
+        assert drawing_._easel is prepared
+        assert drawing_.finish() == {figure.path: plots.draw(figure) for figure in made}
+        again = Drawing(made, prepared)
+        assert again._easel is not prepared
+        again.stop()
+    assert (logged, left_in(scratch)) == ([], [])
+
+
+def test_an_easel_that_nobody_asked_ends_without_a_trace(scratch):
+    prepared = Easel()
+    prepared.stop()
+    assert (prepared.process.returncode, left_in(scratch)) == (-9, [])
+
+
+def test_an_easel_whose_owner_is_gone_tidies_up(scratch):
+    prepared = Easel()
+    prepared.process.stdin.close()
+    assert (prepared.process.wait(60), left_in(scratch)) == (0, [])
+
+
+def test_an_easel_that_died_costs_only_the_plots(scratch, two):
+    prepared = Easel()
+    prepared.process.kill()
+    prepared.process.wait()
+    with capture_logs() as logged:
+        assert Drawing(two, prepared).finish() == {}
+    assert [line["event"] for line in logged] == [WARNING]
+    assert left_in(scratch) == []
 
 
 def test_nothing_to_draw_starts_nothing(monkeypatch):

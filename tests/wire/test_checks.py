@@ -236,7 +236,7 @@ def test_weights_from_before_the_training_are_not_its_result(shape, pod, hub, tr
     assert_true(app, job, hub, code, answer)
     assert code == 11
     assert "it is not what this training made" in answer["error"]["message"]
-    assert hub.requests == []
+    assert {request.method for request in hub.requests} <= {"GET"}
     code, answer = told(pod, folder, AGENT_ALLOW_STALE="true", **app.environ(job))
     assert_true(app, job, hub, code, answer)
     assert (code, answer["published"]) == (0, True)

@@ -446,7 +446,7 @@ def test_a_cancelled_job_is_not_published(pod, hub, trained):
     row.write_text(json.dumps({"id": JOB, "status": "cancelled"}))
     with pytest.raises(JobRefusedError, match="cancelled"):
         pod.finalize(trained("sft_full"), JOB_ID=JOB)
-    assert hub.requests == []
+    assert {request.method for request in hub.requests} <= {"GET"}  # it is looked at beside the row
     assert json.loads(row.read_text())["status"] == "cancelled"
 
 

@@ -99,7 +99,7 @@ def test_a_cancelled_job_is_not_published(any_app, pod, hub, trained):
     code, answer = told(pod, trained("sft_lora"), **any_app.environ(job))
     assert (code, answer["result"], answer["published"]) == (15, "cancelled", False)
     assert assert_true(any_app, job, hub, code, answer) == before
-    assert hub.requests == []
+    assert {request.method for request in hub.requests} <= {"GET"}  # it is looked at beside the row
 
 
 def test_a_failed_training_is_not_published(app, pod, hub, trained):
@@ -109,7 +109,7 @@ def test_a_failed_training_is_not_published(app, pod, hub, trained):
     assert (code, answer["result"]) == (15, "failed")
     assert "CUDA out of memory" in answer["error"]["message"]
     assert assert_true(app, job, hub, code, answer) == before
-    assert hub.requests == []
+    assert {request.method for request in hub.requests} <= {"GET"}  # it is looked at beside the row
 
 
 def test_a_failure_nobody_explains_does_not_lose_the_model(any_app, pod, hub, trained):

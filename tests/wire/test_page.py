@@ -16,7 +16,7 @@ from PIL import Image
 
 import agent
 from agent import illustrations, publication
-from agent.card import drawing, read_metadata
+from agent.card import drawing, easel, read_metadata
 from agent.errors import VerifyMismatchError
 from agent.outcome import Outcome
 from agent.sandbox.hub import Fault
@@ -183,18 +183,18 @@ def test_nothing_is_left_behind_when_the_upload_fails(pod, hub, trained, plots, 
     from agent.hub import content
 
     started = []
-    start = drawing.Drawing._start
-    monkeypatch.setattr(drawing.Drawing, "_start", lambda self: (started.append(self), start(self)))
-    monkeypatch.setattr(drawing.tempfile, "tempdir", str(tmp_path))
+    start = easel.Easel._start
+    monkeypatch.setattr(easel.Easel, "_start", lambda self: started.append(start(self)) or started[-1])
+    monkeypatch.setattr(easel.tempfile, "tempdir", str(tmp_path))
 
     def fail(*_args, **_kwargs):
-        assert started[0]._process.poll() is None, "it is not drawing"
+        assert started[0].poll() is None, "it is not drawing"
         raise ZeroDivisionError
 
     monkeypatch.setattr(content, "deliver", fail)
     with pytest.raises(ZeroDivisionError):
         pod.finalize(trained("sft_lora"))
-    assert started[0]._process is None
+    assert started[0].returncode is not None
     assert list(tmp_path.glob("training-agent-plots-*")) == []
 
 
@@ -208,8 +208,8 @@ def test_nothing_is_left_behind_when_the_upload_fails(pod, hub, trained, plots, 
 )
 def test_an_upload_that_is_repeated_draws_once(fault, pod, hub, trained, plots, monkeypatch):
     drawn = []
-    start = drawing.Drawing._start
-    monkeypatch.setattr(drawing.Drawing, "_start", lambda self: (drawn.append(1), start(self)))
+    start = easel.Easel._start
+    monkeypatch.setattr(easel.Easel, "_start", lambda self: drawn.append(1) or start(self))
     hub.faults.add(fault)
     assert pod.finalize(trained("sft_lora")).published
     assert fault.fired == 1

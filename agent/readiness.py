@@ -1,0 +1,50 @@
+"""What the end of a training will need at once, made ready while the training goes on."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from agent.beside import Beside
+from agent.card.drawing import available
+from agent.card.easel import Easel
+from agent.log import get_logger
+
+if TYPE_CHECKING:
+    from agent.config import Config
+
+_CLIENTS = ("agent.hub.content", "agent.hub.commit", "agent.hub.verify", "hf_xet")
+
+
+class Readiness:
+    """Loaded libraries, and a process that waits to draw; without them the end takes a second longer.
+
+    `easel` is None where there is none.
+    """
+
+    def __init__(self) -> None:
+        self.easel: Easel | None = None
+
+    def prepare(self, config: Config) -> None:
+        """Begin; returns before it is done."""
+        if config.token is None or config.other_rank:
+            return
+        Beside(_load)
+        try:
+            if self.easel is None and available():
+                self.easel = Easel()
+        except OSError as error:
+            get_logger().debug("nobody waits to draw", because=str(error))
+
+    def end(self) -> None:
+        """End the process, whether it has drawn or not."""
+        if self.easel:
+            self.easel.stop()
+            self.easel = None
+
+
+def _load() -> None:
+    for name in _CLIENTS:
+        with suppress(Exception):  # who needs it will say so
+            importlib.import_module(name)
