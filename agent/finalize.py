@@ -15,7 +15,7 @@ from agent.beside import Beside
 from agent.errors import ConfigError, Interrupted, JobRefusedError
 from agent.gate import UnknownMetricError
 from agent.identity import metrics_before
-from agent.inspection import inspect
+from agent.inspection import inspect, read_weights, wants_all_weights
 from agent.job import Job
 from agent.journal import Journal, Lock, folder_of
 from agent.log import get_logger
@@ -26,6 +26,7 @@ from agent.pulse import Pulse
 from agent.telemetry.spans import traced
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from agent.card.easel import Easel
@@ -125,7 +126,7 @@ class Finalize:
             self.journal.note("started", output_dir=str(self.config.output_dir), **self.config.origin)
             self.job.deliver()
         with self.outcome.step("artifact"), nullcontext() if dry_run else self.job.working():
-            self.take_stock()
+            self.take_stock(all_weights=dry_run or self.config.token is None)
         reached = Beside(self.publisher.reach) if self.config.token else None
         with self.outcome.step("row"):
             self.job.look()
@@ -144,7 +145,7 @@ class Finalize:
             refusal = self.gate()
             if refusal is None:
                 with closing(self.publisher):
-                    self.publisher.publish(before_commit=self.job.check)
+                    self.publisher.publish(before_commit=self.before_commit())
         if refusal is not None:
             self.finish_unpublished("not-published", note=refusal)
             return
@@ -153,15 +154,18 @@ class Finalize:
         with self.outcome.step("tell"):
             self.tell()
 
-    def take_stock(self) -> None:
+    def take_stock(self, *, all_weights: bool) -> None:
         """2. Artifact: afterwards we know what would be published, and that it may be.
 
         Nothing was changed anywhere.
 
+        Args:
+            all_weights: whether every weight is read now, if that was asked for; else while they travel.
+
         Raises:
             ArtifactError: there is no model, or not one that may be published.
         """
-        seen = inspect(self.config)
+        seen = inspect(self.config, all_weights=all_weights)
         self.patience.progress()  # reading all weights may take longer than a server may be silent
         self.stock, self.training = seen.stock, seen.training
         self.outcome.warnings += seen.tell_remarks()
@@ -184,6 +188,21 @@ class Finalize:
             kind=self.stock.kind,
             method=self.training.method or "unknown",
         )
+
+    def before_commit(self) -> Callable[[], None]:
+        """Begin what has to be known before the commit only; what is returned waits for it and may refuse."""
+        reading = None
+        if wants_all_weights(self.config) and self.publisher.commit_oid is None:
+            reading = Beside(lambda: read_weights(self.stock))
+
+        def check() -> None:
+            refusal = reading.result() if reading else None
+            self.patience.progress()
+            if refusal:
+                raise refusal
+            self.job.check()
+
+        return check
 
     def check_age(self) -> None:
         """3. The wrong model: weights from before this training are not its result.

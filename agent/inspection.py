@@ -10,6 +10,7 @@ from agent import artifact, log
 if TYPE_CHECKING:
     from agent.artifact import Inventory, Report, Training
     from agent.config import Config
+    from agent.errors import ArtifactError
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,13 @@ class Inspection:
         return [finding.sentence for finding in self.report.remarks]
 
 
-def inspect(config: Config) -> Inspection:
+def inspect(config: Config, *, all_weights: bool = True) -> Inspection:
     """Take stock of the output folder and check it; nothing is changed.
+
+    Args:
+        config: what was asked for.
+        all_weights: whether AGENT_CHECK_WEIGHTS=full is done now; else it is a sample, and `read_weights` is
+            left to be done.
 
     Raises:
         ArtifactError: there is no model in it, a file cannot be read, or changed meanwhile.
@@ -51,11 +57,30 @@ def inspect(config: Config) -> Inspection:
         whole_run=stock.of_run and config.checkpoint == "best",
     )
     rules = artifact.Rules(
-        weights=config.check_weights,
+        weights=config.check_weights if all_weights or not wants_all_weights(config) else "sample",
         allow_partial=config.allow_partial,
         allow_pickle=config.allow_pickle,
         secrets=log.hidden(),
     )
-    if config.check_weights == "full":
-        log.get_logger().info("reading all weights for NaN and Inf", folder=str(stock.root))
+    if rules.weights == "full":
+        _announce(stock)
     return Inspection(stock, training, artifact.check(stock, training, rules))
+
+
+def wants_all_weights(config: Config) -> bool:
+    """Whether every single weight is to be read before this model is published."""
+    return config.check_weights == "full"
+
+
+def read_weights(stock: Inventory) -> ArtifactError | None:
+    """Read all weights for NaN and Inf, which takes as long as reading the model; why not to publish it.
+
+    Raises:
+        ArtifactError: a file cannot be read, or changed meanwhile.
+    """
+    _announce(stock)
+    return artifact.check_weights(stock).refusal(stock.root)
+
+
+def _announce(stock: Inventory) -> None:
+    log.get_logger().info("reading all weights for NaN and Inf", folder=str(stock.root))

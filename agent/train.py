@@ -149,7 +149,7 @@ class Training:
     def _has_ended_well(self) -> bool:
         """Whether the folder shows that this training came to its end, though nobody heard of it."""
         try:
-            seen = inspect(self._config)
+            seen = inspect(self._config, all_weights=False)
         except ArtifactError:
             return False
         is_new = seen.stock.weights_ns / 1e9 > self._marker.mark.begun_at

@@ -7,7 +7,7 @@ from agent.artifact.files import LocalFile, open_regular, read_json
 from agent.artifact.findings import Finding
 from agent.artifact.inventory import Inventory, Wanted, take_stock
 from agent.artifact.names import is_model_family
-from agent.artifact.report import Report, Rules, check
+from agent.artifact.report import Report, Rules, check, check_weights
 from agent.artifact.samples import is_image
 from agent.artifact.training import Training, read_training
 from agent.artifact.walk import Selection
@@ -22,6 +22,7 @@ __all__ = [
     "Training",
     "Wanted",
     "check",
+    "check_weights",
     "content_id",
     "digest",
     "finalize_id",

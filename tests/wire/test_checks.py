@@ -6,11 +6,14 @@ import json
 import os
 import random
 import shutil
+import time
 import zipfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from agent import artifact
+from agent.artifact import numbers
 from agent.errors import ArtifactError, VerifyMismatchError
 from agent.sandbox.hub import Fault
 from tests.conftest import FIXTURES, TOKEN, retrain
@@ -120,6 +123,56 @@ def test_a_training_that_was_cut_short_is_published_only_when_that_is_allowed(po
     outcome = pod.finalize(folder, JOB_ID=JOB, AGENT_ALLOW_PARTIAL="true")
     assert outcome.published
     assert any("did not finish" in warning for warning in outcome.warnings)
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+    """A sample sees the first kilobytes of these small weights only."""
+    monkeypatch.setattr(numbers, "_SAMPLE_BYTES", 4096)
+    monkeypatch.setattr(numbers, "_PLACES", 1)
+
+
+def with_nan_at_its_end(folder):
+    with (folder / "model.safetensors").open("r+b") as stream:
+        stream.seek(-4, os.SEEK_END)
+        stream.write(b"\x00\x00\xc0\x7f")
+    return folder
+
+
+def test_all_weights_are_read_while_they_travel_and_before_the_commit(
+    pod, hub, trained, sampled, monkeypatch
+):
+    folder, sent = with_nan_at_its_end(trained("sft_full")), []
+    read = artifact.check_weights
+
+    def read_once_they_travel(stock):
+        over = time.monotonic() + 60
+        while not any("/xorbs/" in request.path for request in hub.requests):
+            assert time.monotonic() < over, "the check came first"
+            time.sleep(0.005)
+        sent.append(True)
+        return read(stock)
+
+    monkeypatch.setattr(artifact, "check_weights", read_once_they_travel)
+    with pytest.raises(ArtifactError, match="weights that are no numbers"):
+        pod.finalize(folder, JOB_ID=JOB, AGENT_CHECK_WEIGHTS="full")
+    assert sent == [True]
+    assert commits(hub) == []
+    assert pod.row(JOB)["status"] == "failed"
+    assert pod.finalize(folder, JOB_ID=JOB).published, "a sample sees nothing"
+
+
+def test_nobody_reads_all_weights_of_a_model_that_is_there(pod, hub, trained, monkeypatch):
+    folder = trained("sft_full")
+    assert pod.finalize(folder, JOB_ID=JOB, AGENT_CHECK_WEIGHTS="full").published
+    monkeypatch.setattr(artifact, "check_weights", None)
+    assert pod.finalize(folder, JOB_ID=JOB, AGENT_CHECK_WEIGHTS="full").published
+
+
+def test_where_nothing_travels_all_weights_are_read_at_once(pod, trained, sampled):
+    folder = with_nan_at_its_end(trained("sft_full"))
+    with pytest.raises(ArtifactError, match="weights that are no numbers"):
+        pod.finalize(folder, JOB_ID=JOB, AGENT_CHECK_WEIGHTS="full", HF_TOKEN="")
 
 
 def test_a_loss_that_became_nan_is_reported_and_holds_no_condition(pod, hub, trained):
