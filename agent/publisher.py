@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent import artifact, identity, presentation, publication
 from agent.beside import Beside
-from agent.delivered import DELIVERED, Delivered
 from agent.errors import AgentError, ArtifactError, VerifyMismatchError
-from agent.hashes import HASHES, HashMemory
 from agent.illustrations import Illustrations
 from agent.log import get_logger
 from agent.material import gather
 from agent.plan import would_be_missing
 from agent.presentation import Page
-from agent.recognition import Recognition
+from agent.sending import Sending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,8 +59,7 @@ class Publisher:
         self.config, self.outcome, self.patience, self.journal = config, outcome, patience, journal
         self.draft, self.stock, self.seen = draft, draft.stock, seen
         self.illustrations = Illustrations(seen.training, draft.paths, patience.attempt_left_s, easel)
-        self.memory = HashMemory(config.state_dir / HASHES)
-        self.sha256s: dict[str, str] = {}
+        self.sending = Sending(config, draft, self.illustrations, patience)
         self.identity: Identity | None = None
         self.commit_oid: str | None = None
         self.sent: list[Stored] = []
@@ -88,9 +84,6 @@ class Publisher:
             self.repo, looking = reached.result()
             self.outcome.repo_id = self.repo.repo_id
             self.state = looking.result()
-            self.delivered = Delivered(
-                self.config.state_dir / DELIVERED, f"{self.config.endpoint} {self.repo.repo_id}"
-            )
             self.repo.check_visibility(self.state, private=self.config.private)
             newest = max(file.stamp.mtime_ns for file in self.stock.files)
             if self.config.publish_if.compares:
@@ -98,8 +91,7 @@ class Publisher:
                     0  # whatever its age, a commit of this job is looked at: no model competes with itself
                 )
             if identity.may_be_published(self.state, newest):
-                self.sha256s = self.digest()
-                self._identify(self.sha256s)
+                self._identify(self.sending.digest())
             if self.commit_oid:
                 get_logger().info("already published", commit=self.commit_oid)
 
@@ -122,7 +114,7 @@ class Publisher:
                 self.commit()
             except ContentGoneError as error:
                 get_logger().warning("the Hub lost what was sent; sending again", because=error.message)
-                self.forget()
+                self.sending.forget()
                 self.send_content()
                 before_commit()
                 self.commit()
@@ -157,34 +149,15 @@ class Publisher:
         Raises:
             ArtifactError: a file changed while it was read.
         """
-        from agent.hub import content
-
-        plots = self.illustrations
-        recognition = Recognition(
-            self.draft.files,
-            self.memory,
-            self.delivered,
-            known=self.sha256s,
-            moved=self.patience.progress,
-        )
         with self.outcome.step("content"), self.stock.reading():
-            plots.begin()
+            self.illustrations.begin()
             prepared = Beside(self.prepare)
-            delivery = content.deliver(
-                self.repo,
-                self.draft.pieces(),
-                {**dict.fromkeys(self.draft.later, b"{}"), **plots.beginnings},
-                recognition,
-                forget=self.forget,
-                meanwhile=plots.pieces,
-            )
+            delivery = self.sending.deliver(self.repo)
             prepared.result()
-            self.outcome.uploaded_bytes += delivery.sent_bytes
-            self.drawn = [one for one in delivery.stored if one.path in plots.beginnings]
-            self.sent = [one for one in delivery.stored if one.path not in plots.beginnings]
-            self.draft.remember(self.sent, self.memory)
-            recognition.keep(self.sent)
-            self.memory.save()
+        plots = self.illustrations.beginnings
+        self.outcome.uploaded_bytes += delivery.sent_bytes
+        self.drawn = [one for one in delivery.stored if one.path in plots]
+        self.sent = [one for one in delivery.stored if one.path not in plots]
         self._identify({one.path: one.sha256 for one in self.sent} | self.draft.raw_sha256s)
         self.journal.note("content_uploaded", bytes=delivery.sent_bytes, files=len(delivery.stored))
 
@@ -259,17 +232,17 @@ class Publisher:
                 expected=self.draft.later,
             )
         with self.stock.reading():
-            sent = self.sent or self.draft.as_on_disk(self.sha256s, self.draft.in_git(tree))
+            sent = self.sent or self.draft.as_on_disk(self.sending.sha256s, self.draft.in_git(tree))
         verify.prove(
             self.repo,
             self.commit_oid,
             tree,
             [*sent, *self.made],
             is_model_file=artifact.is_model_family,
-            xet_hash_of=lambda path: self.draft.xet_hash(path, self.memory),
+            xet_hash_of=self.sending.xet_hash,
         )
         self.patience.progress()
-        self.memory.save()
+        self.sending.save()
         self.outcome.published, self.outcome.model_url = True, self.repo.url
         self.proven = sorted(one.path for one in [*sent, *self.made])
         self.outcome.files = len(self.proven)
@@ -288,26 +261,9 @@ class Publisher:
             # Without its tag the model is no less published: the card's link is stale, that is all.
             get_logger().warning("the tag could not be set", tag=self.identity.tag, because=error.message)
 
-    def forget(self) -> None:
-        """Drop every hint about what the Hub's storage has: it turned out to be wrong."""
-        from agent.hub.environment import fresh_cache
-
-        fresh_cache(os.environ, self.config.state_dir)
-        self.memory.forget()
-        self.delivered.forget()
-        self.sha256s = {}
-
-    def digest(self) -> dict[str, str]:
-        """Hash every file; on a slow volume this takes longer than a silent server may."""
-        with self.stock.reading():
-            sha256s = artifact.digest(self.stock.files, self.memory)
-        self.patience.progress()
-        return sha256s
-
     def name_locally(self) -> None:
         """Identify content that stays here, for a job that nobody named."""
-        self.identity = identity.identify(self.config, self.config.repo_name or "", self.digest())
-        self.memory.save()
+        self.identity = identity.identify(self.config, self.config.repo_name or "", self.sending.digest())
 
     def close(self) -> None:
         """End what still works for it."""
