@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.hyperparameters import pick
-from agent.parse import parse_json, parse_yaml
+from agent.parse import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,12 @@ def read_training_config(path: Path) -> TrainingConfig:
         ValueError: it is not JSON or YAML, or not an object.
     """
     text = path.read_text(encoding="utf-8")
-    data = parse_yaml(text) if path.suffix in {".yaml", ".yml"} else parse_json(text)
+    if path.suffix in {".yaml", ".yml"}:
+        from agent.parse_yaml import parse_yaml
+
+        data = parse_yaml(text)
+    else:
+        data = parse_json(text)
     if not isinstance(data, dict):
         raise ValueError(f"it holds a {type(data).__name__}, not an object")  # noqa: TRY004 - the file is wrong, not a type
     output_dir = _text(data, "output_dir") or _text(data, "training", "output_dir")

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from agent.log import get_logger
-from agent.parse import parse_yaml
+from agent.parse_yaml import parse_yaml
 
 _FRONT = re.compile(r"\A---[ \t]*\r?\n(?:(.*?)\r?\n)?---[ \t]*(?:\r?\n|\Z)(.*)\Z", re.DOTALL)
 
