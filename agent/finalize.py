@@ -127,7 +127,12 @@ class Finalize:
             self.job.deliver()
         with self.outcome.step("artifact"), nullcontext() if dry_run else self.job.working():
             self.take_stock(all_weights=dry_run or self.config.token is None)
-        reached = Beside(self.publisher.reach) if self.config.token else None
+        with closing(self.publisher):
+            self.bring_to_safety(dry_run=dry_run)
+
+    def bring_to_safety(self, *, dry_run: bool) -> None:
+        """Steps 3 to 10, for a model that may be published."""
+        reached = self.publisher.reach() if self.config.token else None
         with self.outcome.step("row"):
             self.job.look()
         if reached is None:
@@ -144,8 +149,7 @@ class Finalize:
             self.publisher.look(reached)
             refusal = self.gate()
             if refusal is None:
-                with closing(self.publisher):
-                    self.publisher.publish(before_commit=self.before_commit())
+                self.publisher.publish(before_commit=self.before_commit())
         if refusal is not None:
             self.finish_unpublished("not-published", note=refusal)
             return

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from agent.card.easel import Easel
     from agent.config import Config
+    from agent.hub.client import HubClient
     from agent.hub.files import Stored
     from agent.hub.repo import Repo, RepoState
     from agent.identity import Identity
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from agent.outcome import Outcome
     from agent.publication import Draft
     from agent.retry import Patience
-
-    Reached = tuple[Repo, Beside[RepoState]]
 
 
 class Publisher:
@@ -60,6 +59,8 @@ class Publisher:
         self.draft, self.stock, self.seen = draft, draft.stock, seen
         self.illustrations = Illustrations(seen.training, draft.paths, patience.attempt_left_s, easel)
         self.sending = Sending(config, draft, self.illustrations, patience)
+        self._client: HubClient | None = None
+        self._named: str | None = None
         self.identity: Identity | None = None
         self.commit_oid: str | None = None
         self.sent: list[Stored] = []
@@ -68,22 +69,29 @@ class Publisher:
         self.page: Page | None = None
         self.proven: list[str] = []
 
-    def reach(self) -> Reached:
-        """3. Which repo it is, and what the Hub says of it; asked beside the row, it changes nothing."""
+    def reach(self) -> Beside[tuple[Repo, RepoState]]:
+        """3. Ask which repo it is, and what the Hub says of it; that changes nothing, and goes on beside."""
         from agent.hub.client import HubClient
         from agent.hub.naming import repo_id_for
         from agent.hub.repo import Repo
 
         client = HubClient(endpoint=self.config.endpoint, token=self.config.token, patience=self.patience)
-        repo = Repo(client, repo_id_for(self.config, client), self.config.revision)
-        return repo, Beside(repo.look)
+        self._client = client
 
-    def look(self, reached: Beside[Reached]) -> None:
+        def look() -> tuple[Repo, RepoState]:
+            repo = Repo(client, repo_id_for(self.config, client), self.config.revision)
+            self._named = repo.repo_id
+            return repo, repo.look()
+
+        return Beside(look)
+
+    def look(self, reached: Beside[tuple[Repo, RepoState]]) -> None:
         """3. Already there? Afterwards repo and branch are known, and our commit if the branch has it."""
         with self.outcome.step("look"):
-            self.repo, looking = reached.result()
-            self.outcome.repo_id = self.repo.repo_id
-            self.state = looking.result()
+            try:
+                self.repo, self.state = reached.result()
+            finally:
+                self.outcome.repo_id = self._named
             self.repo.check_visibility(self.state, private=self.config.private)
             newest = max(file.stamp.mtime_ns for file in self.stock.files)
             if self.config.publish_if.compares:
@@ -268,6 +276,8 @@ class Publisher:
     def close(self) -> None:
         """End what still works for it."""
         self.illustrations.stop()
+        if self._client:
+            self._client.abandon()
 
     def where_it_is(self) -> str:
         """A sentence that says what of this is on the Hub."""

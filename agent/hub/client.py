@@ -54,11 +54,16 @@ class HubClient:
         log.adopt("huggingface_hub")
         self.endpoint = endpoint
         self.patience = patience
+        self._abandoned = False
         self.pace = Pace(patience.clock, patience.jitter)
         self.api = HfApi(endpoint=endpoint, token=token or False)
         self.headers: dict[str, str] = build_hf_headers(
             token=token or False, library_name=LIBRARY, library_version=__version__
         )
+
+    def abandon(self) -> None:
+        """Nobody waits for an answer any more: whoever still asks beside the story does not ask again."""
+        self._abandoned = True
 
     def ask(self, policy: Policy, what: str, call: Callable[[], T]) -> T:
         """Return what `call` returns, with the policy's retries.
@@ -85,6 +90,8 @@ class HubClient:
         """
 
         def attempt() -> T:
+            if self._abandoned:
+                raise RemoteFailure("nobody waits for the answer any more", status=None, final=True)
             try:
                 return call()
             except RemoteFailure:

@@ -736,10 +736,10 @@ def test_checks_that_take_long_keep_the_row_warm(app, pod, hub, trained, monkeyp
     job, look = app.add_job(), story.inspect
     app.change(job.id, updated_at="2026-01-01")
 
-    def slowly(config):
+    def slowly(config, **more):
         assert beats("running")
         assert app.row(job.id)["heartbeat_at"]
-        return look(config)
+        return look(config, **more)
 
     monkeypatch.setattr(story, "inspect", slowly)
     code, answer = told(pod, trained("sft_lora"), **app.environ(job))

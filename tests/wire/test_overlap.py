@@ -8,6 +8,7 @@ import time
 import pytest
 
 from agent import presentation
+from agent.beside import Beside
 from agent.errors import HubUnreachableError
 from agent.job import Job
 from agent.sandbox.loopback import Fault
@@ -46,6 +47,22 @@ def test_a_row_that_says_no_comes_before_a_hub_that_does_not_answer(pod, hub, tr
     code, answer = told(pod, trained("sft_lora"), **app.environ(job))
     assert (code, answer["result"], answer["error"]["code"]) == (15, "cancelled", "job-refused")
     until(lambda: fault.fired, "the Hub was not asked")
+
+
+def test_who_still_asks_when_the_story_is_over_asks_no_more(pod, hub, trained, app, monkeypatch):
+    """Else a Hub that is down would be asked for a quarter of an hour by a job that was cancelled."""
+    from tests.wire.test_job_row import told
+
+    threads = []
+    begin = Beside.__init__
+    monkeypatch.setattr(Beside, "__init__", lambda self, call: threads.append(self) or begin(self, call))
+    hub.faults.add(fault := Fault("status", match="GET /api/models", status=503, retry_after=1))
+    job = app.add_job(status="cancelled")
+    monkeypatch.setattr(pod.clock, "sleep", lambda _seconds: time.sleep(0.05))
+    assert told(pod, trained("sft_lora"), **app.environ(job))[0] == 15
+    threads[0]._thread.join(60)
+    assert not threads[0]._thread.is_alive()
+    assert fault.fired < 10
 
 
 def test_what_the_hub_answered_is_told_in_its_place(pod, hub, trained):
@@ -92,7 +109,7 @@ def test_a_file_that_looks_like_one_that_was_sent_is_hashed_while_the_others_tra
     before, read = len(hub.requests), hashing.sha256_of
 
     def slowly(file):
-        travelling = lambda: any("/v1/xorbs" in one.path for one in hub.requests[before:])  # noqa: E731
+        travelling = lambda: any("xet-write-token" in one.path for one in hub.requests[before:])  # noqa: E731
         if file.path == f"first/{WEIGHTS}":
             until(travelling, "the others waited for it")
         return read(file)
