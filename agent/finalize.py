@@ -23,6 +23,7 @@ from agent.plan import plan
 from agent.presentation import public_name
 from agent.publisher import Publisher
 from agent.pulse import Pulse
+from agent.readiness import Readiness
 from agent.telemetry.spans import traced
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def finalize(
     *,
     dry_run: bool = False,
     seen: Seen | None = None,
-    easel: Easel | None = None,
+    readiness: Readiness | None = None,
 ) -> None:
     """Publish the model in the output folder, prove it, and record it.
 
@@ -54,7 +55,7 @@ def finalize(
         patience: how long to keep trying.
         dry_run: look at everything, change nothing.
         seen: what is known of the training by whoever ran it.
-        easel: a process that waits to draw the plots, if there is one.
+        readiness: what was made ready for this by whoever waited for the training.
 
     Raises:
         AgentError: with code, exit code and hint; the row says so too, unless a rerun can mend it.
@@ -71,7 +72,10 @@ def finalize(
             around.enter_context(Lock(folder, patience))
             around.enter_context(Pulse(folder, outcome, patience.retries))
         journal = Journal(folder)  # not before: another finalizer may have been writing it
-        story = Finalize(config, outcome, patience, journal, trained=seen or Seen(), easel=easel)
+        ready = readiness or around.enter_context(closing(Readiness()))
+        if not (dry_run or journal.tells_of("verified")):
+            ready.prepare_to_draw(config)  # loads on one core what the others need not wait for
+        story = Finalize(config, outcome, patience, journal, trained=seen or Seen(), easel=ready.easel)
         try:
             story.run(dry_run=dry_run)
         except Interrupted as stop:

@@ -127,8 +127,14 @@ def _object(content: bytes) -> dict[str, Any]:
 
 def _entries(content: bytes) -> tuple[list[dict[str, Any]], int]:
     lines = [line for line in content.split(b"\n") if line.strip()]
-    entries = [_plain(entry) for line in lines if (entry := _entry(line)) is not None]
+    found = [entry for line in lines if (entry := _entry(line)) is not None]
+    # Nearly all hold words and whole numbers only, and there may be thousands.
+    entries = [entry if all(map(_is_simple, entry.values())) else _plain(entry) for entry in found]
     return entries, len(lines) - len(entries)
+
+
+def _is_simple(value: object) -> bool:
+    return type(value) in {str, int}
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:

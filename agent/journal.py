@@ -116,6 +116,10 @@ class Journal:
             self._untold.append(entry)
             self._write(lambda: append_durably(self.folder / TRAIL, entry))
 
+    def tells_of(self, event: str) -> bool:
+        """Whether something that can happen only once, under this name, has happened before."""
+        return any(isinstance(key, str) and key.startswith(f"{event}:") for key in self._keys)
+
     @property
     def untold(self) -> list[dict[str, Any]]:
         """The events that the job database was not told yet, those of earlier runs first."""

@@ -27,17 +27,20 @@ class Readiness:
         self.easel: Easel | None = None
 
     def prepare(self, config: Config) -> None:
-        """Begin; returns before it is done."""
-        if config.token is None or config.other_rank:
-            return
-        Beside(_load)
+        """Begin with all of it; returns before it is done."""
+        if config.token and not config.other_rank:
+            Beside(_load)
+            self.prepare_to_draw(config)
+
+    def prepare_to_draw(self, config: Config) -> None:
+        """Begin with the process that draws; loading takes it longer than drawing."""
         try:
-            if self.easel is None and available():
+            if config.token and self.easel is None and available():
                 self.easel = Easel()
         except OSError as error:
             get_logger().debug("nobody waits to draw", because=str(error))
 
-    def end(self) -> None:
+    def close(self) -> None:
         """End the process, whether it has drawn or not."""
         if self.easel:
             self.easel.stop()

@@ -123,7 +123,7 @@ class Run:
                 self.finish(error.exit_code if isinstance(error, AgentError) else EXIT_BUG)
                 raise
             finally:
-                self.readiness.end()
+                self.readiness.close()
             self.finish(0)
 
     def is_over(self) -> bool:
@@ -218,7 +218,7 @@ class Run:
                     self.outcome,
                     self.patience(),
                     seen=Seen(begun, failure=told),
-                    easel=self.readiness.easel,
+                    readiness=self.readiness,
                 )
             except AgentError as second:
                 get_logger().error("what the training left was not published", because=second.message)
@@ -237,7 +237,7 @@ class Run:
             self.outcome.warnings.clear()
             try:
                 return finalize(
-                    self.config, self.outcome, self.patience(), seen=seen, easel=self.readiness.easel
+                    self.config, self.outcome, self.patience(), seen=seen, readiness=self.readiness
                 )
             except (HubUnreachableError, JobUnreachableError) as error:
                 if time.monotonic() + pause_s > over:

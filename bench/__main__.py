@@ -1,4 +1,4 @@
-"""`python -m bench`: measure finalize beside what it is compared with, and print one table."""
+"""`python -m bench`: measure the agent beside what it is compared with, and print one table."""
 
 from __future__ import annotations
 
@@ -6,88 +6,89 @@ import argparse
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bench import checking, report, rows
+from bench import groups, plot, report, results
 from bench.child import BenchError
+from bench.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from types import FrameType
 
-    from bench.measure import Row
-
-
-def _calls(settings: rows.Settings) -> Iterator[Row]:
-    from bench.calls import calls  # its Hub makes this process bigger: see `child.Cost`
-
-    return calls(settings)
-
-
-def _pods(settings: rows.Settings) -> Iterator[Row]:
-    from bench.pods import pods  # so does its Hub
-
-    return pods(settings)
-
-
-def _rollback(settings: rows.Settings) -> Iterator[Row]:
-    from bench.operate import rollback  # and so does this one's
-
-    return rollback(settings)
-
-
-def _history(settings: rows.Settings) -> Iterator[Row]:
-    from bench.operate import history
-
-    return history(settings)
-
-
-# In this order: the rows that measure memory come before those that make this process bigger.
-ROWS: dict[str, Callable[[rows.Settings], Iterator[Row]]] = {
-    "cold": rows.cold,
-    "card": rows.card,
-    "noop": rows.noop,
-    "memory": rows.memory,
-    "check": checking.check,
-    "calls": _calls,
-    "import": rows.imports,
-    "pods": _pods,
-    "rollback": _rollback,
-    "history": _history,
-}
+    from bench.results import Group
 
 
 def main() -> None:
-    """Run the chosen rows; whatever ends this, children and temporary folders are gone afterwards."""
+    """Run the chosen groups of rows; whatever ends this, children and temporary folders are gone after it."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rows", default=",".join(ROWS), help="which rows, with commas (default: all)")
-    parser.add_argument("--size-mb", type=float, default=1000, help="weights of the big model")
-    parser.add_argument("--runs", type=int, default=3, help="runs of each side; short ones run more often")
+    everything = [*groups.PROMISED, *groups.MORE]
+    parser.add_argument(
+        "--rows",
+        default=",".join(everything),
+        help="which groups of rows, with commas: promised, more, or any of " + ", ".join(everything),
+    )
+    parser.add_argument("--size-mb", type=float, default=1000, help="weights of the model in the middle")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each side; short ones run more often")
     parser.add_argument("--rate-mb-s", type=float, default=50, help="upload bandwidth, where it is limited")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write every value there")
+    parser.add_argument(
+        "--save",
+        nargs="?",
+        const=results.PATH,
+        type=Path,
+        metavar="PATH",
+        help=f"keep every value there (default: {results.PATH}); other groups that it holds stay",
+    )
     options = parser.parse_args()
-    chosen = options.rows.split(",")
-    if unknown := set(chosen) - ROWS.keys():
-        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
-    signal.signal(signal.SIGTERM, _leave)
-    ran_on = report.machine()
-    found: list[Row] = []
     try:
+        chosen = groups.choose(options.rows.split(","))
+    except BenchError as error:
+        parser.error(str(error))
+    signal.signal(signal.SIGTERM, _leave)
+    asked = {"size_mb": options.size_mb, "runs": options.runs, "rate_mb_s": options.rate_mb_s}
+    found: list[Group] = []
+    try:
+        _announce(chosen, asked)
         with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as tmp:
-            settings = rows.Settings(Path(tmp), options.size_mb, options.runs, options.rate_mb_s)
-            for name in [name for name in ROWS if name in chosen]:
-                sys.stderr.write(f"measuring {name} …\n")
-                found += ROWS[name](settings)
+            settings = Settings(Path(tmp), **asked)
+            for name in chosen:
+                found.append(_measure(name, settings, asked))
+                if options.save:
+                    results.save(options.save, found[-1])
     except BenchError as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
         sys.stderr.write("bench: interrupted\n")
         sys.exit(128 + signal.SIGINT)
-    report.show(found, ran_on)
-    if options.json:
-        asked = {"size_mb": options.size_mb, "runs": options.runs, "rate_mb_s": options.rate_mb_s}
-        report.save(options.json, found, ran_on, asked)
+    finally:
+        if found:
+            report.show(found)
+    if options.save:
+        _draw(options.save)
+
+
+def _announce(chosen: list[str], asked: dict[str, float]) -> None:
+    """Say how long it takes, as far as an earlier run of the same size knows."""
+    known = {group.name: group.took_s for group in results.load() if group.asked == asked}
+    minutes = sum(known.get(name, 0) for name in chosen) / 60
+    new = [name for name in chosen if name not in known]
+    sys.stderr.write(f"{minutes:.0f} minutes, as last time" + (f", and {', '.join(new)}\n" if new else "\n"))
+
+
+def _measure(name: str, settings: Settings, asked: dict[str, float]) -> Group:
+    ran_on, begun = report.machine(), time.monotonic()
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {name}\n")
+    rows = list(groups.load(name)(settings))
+    return results.Group(name, asked, ran_on, time.monotonic() - begun, rows)
+
+
+def _draw(path: Path) -> None:
+    """Draw what a document holds beside it, once it holds all that is promised."""
+    kept = results.load(path)
+    if set(groups.ORDER) <= {group.name for group in kept}:
+        plot.draw(kept, path.with_suffix(".png"))
+        sys.stderr.write("`python -m bench.summary` brings README up to date\n")
 
 
 def _leave(signum: int, _frame: FrameType | None) -> NoReturn:

@@ -5,43 +5,37 @@ from __future__ import annotations
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from agent.sandbox.hub import Hub
 from bench import folders, sides
 from bench.hub import TOKEN, USER
-from bench.measure import Row, Target, in_turns, series
-from bench.rows import FINALIZE, HF_UPLOAD
+from bench.measure import Row, in_turns, row
+from bench.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.child import Cost
-    from bench.rows import Settings
+    from bench.settings import Settings
+    from bench.sides import Publish
 
 MANY_FILES = 250
 _OTHER_FILES = 3  # of a sharded model, beside its shards
 _MOST_CALLS = 14
 
 
-class Publish(Protocol):
-    """One side, publishing a folder to a repo of a Hub."""
-
-    def __call__(self, home: Path, endpoint: str, folder: Path, *, repo_id: str) -> Cost:
-        """Publish, and return what it took."""
-
-
 def calls(settings: Settings) -> Iterator[Row]:
     """Calls that one publish makes, storage aside: new, small, in place of another model, and again."""
     with folders.sharded_model(settings.tmp, MANY_FILES - _OTHER_FILES, size_mb=2) as many:
         pairs = in_turns(
+            settings.runs,
             partial(_count_all, sides.finalize, many, settings.tmp),
             partial(_count_all, sides.hf_upload, many, settings.tmp),
-            settings.runs,
         )
+    names = (sides.FINALIZE, sides.HF_UPLOAD)
     for what in pairs[0][0]:
-        ours, theirs = (series([pair[side][what] for pair in pairs]) for side in (0, 1))
-        yield Row("calls", what, "calls", FINALIZE, HF_UPLOAD, ours, theirs, Target(ours=_MOST_CALLS))
+        counted = [(ours[what], theirs[what]) for ours, theirs in pairs]
+        yield row("calls", what, "calls", names, counted, target=Target(most=_MOST_CALLS))
 
 
 def _count_all(publish: Publish, many: Path, tmp: Path) -> dict[str, int]:

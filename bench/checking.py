@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.child import BenchError, clean_env, python, run
+from bench.cost import charge
 from bench.folders import MEGA
-from bench.measure import Row, Target, in_turns, series
+from bench.measure import Row, in_turns
 from bench.sides import fresh_home
+from bench.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from bench.child import Cost
-    from bench.rows import Settings
+    from bench.settings import Settings
 
 SHARDS, SHARD_BYTES = 20, 500 * MEGA
 FOLDERS, FILES_EACH, FILE_BYTES = 100, 1000, 1000
@@ -48,22 +50,23 @@ def check(settings: Settings) -> Iterator[Row]:
     with _folder(settings.tmp, _big_model) as folder:
         pairs = _measure(settings.tmp, folder, {_PUBLISHABLE}, settings.short_runs)
     size = f"{SHARDS * SHARD_BYTES / 1e9:g} GB in {SHARDS} shards"
-    yield _row(pairs, "wall_s", "s", size, Target(ours=_MOST_S_BIG))
-    yield _row(pairs, "peak_mb", "MB", "its peak memory", Target(ours=_MOST_MB_BIG))
+    yield charge(pairs, "wall_s", "check", size, _NAMES, target=Target(most=_MOST_S_BIG))
+    yield charge(pairs, "peak_mb", "check", "its peak memory", _NAMES, target=Target(most=_MOST_MB_BIG))
     with _folder(settings.tmp, _full_folder) as folder:
         # More files than one commit of the Hub can hold: to be told so is an answer too.
         pairs = _measure(settings.tmp, folder, {_PUBLISHABLE, _REFUSED}, settings.runs)
-    yield _row(pairs, "wall_s", "s", f"{FOLDERS * FILES_EACH:,} small files", Target(ours=_MOST_S_FULL))
+    full = f"{FOLDERS * FILES_EACH:,} small files"
+    yield charge(pairs, "wall_s", "check", full, _NAMES, target=Target(most=_MOST_S_FULL))
 
 
-def _measure(tmp: Path, folder: Path, accepted: Collection[int], runs: int) -> list[tuple[Cost, Cost]]:
+def _measure(tmp: Path, folder: Path, accepted: Collection[int], runs: int) -> list[tuple[Cost, ...]]:
     home = fresh_home(tmp)
     env = clean_env(home, AGENT_STATE_DIR=str(home / "state"), HF_HOME=str(home / "hf"))
     ours = python("-m", "agent", "check", str(folder), "--json")
     exit_code = _answer(ours, env, home, accepted)
     walk = partial(run, python("-c", _WALK, str(folder)), env, cwd=home)
     walk()
-    pairs = in_turns(partial(run, ours, env, cwd=home, expect=exit_code), walk, runs)
+    pairs = in_turns(runs, partial(run, ours, env, cwd=home, expect=exit_code), walk)
     shutil.rmtree(home)
     return pairs
 
@@ -134,8 +137,3 @@ def _header(tensors: dict[str, tuple[str, list[int]]]) -> bytes:
     text = json.dumps(described).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
-
-
-def _row(pairs: list[tuple[Cost, Cost]], cost: str, unit: str, what: str, target: Target) -> Row:
-    ours, theirs = (series([getattr(pair[side], cost) for pair in pairs]) for side in (0, 1))
-    return Row("check", what, unit, *_NAMES, ours, theirs, target)

@@ -21,21 +21,27 @@ if TYPE_CHECKING:
 FIXTURE = REPO_ROOT / "tests" / "fixtures" / "trl" / "sft_full"
 OTHER_FIXTURE = REPO_ROOT / "tests" / "fixtures" / "trl" / "sharded"
 MEGA = 1_000_000
+WEIGHTS, LOG = "model.safetensors", "trainer_state.json"
+LOGGED_STEPS = 1000
 _STEP_BYTES = 8 * 2**20  # small, because a child's peak RSS is never below ours
 _ROW_BYTES = 2 * 4096  # one row of a bfloat16 tensor
 _AGE_S = 3600
-_LOGGED_STEPS = 1000
 _SETTLED_S = 2.5  # younger files are read again by whoever remembers hashes by their stamp
 _FINITE = bytes(byte & 0xBF for byte in range(256))  # without the highest bit of the exponent
 _CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16"}
 
 
 @contextmanager
-def one_file_model(tmp: Path, size_mb: float) -> Iterator[Path]:
-    """A whole model in one weights file of `size_mb`; the folder is removed at the end."""
-    _need_space(tmp, 2.2 * size_mb * MEGA)  # the folder, and what the Hub stores of it
+def one_file_model(tmp: Path, size_mb: float, *, logged: bool = False) -> Iterator[Path]:
+    """A whole model in one weights file of `size_mb`, with the log of its training if it is to have one.
+
+    The folder is removed at the end.
+    """
+    need_space(tmp, 2.2 * size_mb * MEGA)  # the folder, and what the Hub stores of it
     with _folder(tmp, f"model-{size_mb:g}mb") as folder:
-        _write_safetensors(folder / "model.safetensors", round(size_mb * MEGA), seed=1)
+        _write_safetensors(folder / WEIGHTS, round(size_mb * MEGA), seed=1)
+        if logged:
+            write_log(folder)
         _settle(folder)
         yield folder
 
@@ -43,7 +49,7 @@ def one_file_model(tmp: Path, size_mb: float) -> Iterator[Path]:
 @contextmanager
 def sharded_model(tmp: Path, shards: int, size_mb: float) -> Iterator[Path]:
     """A model of `size_mb` in `shards` weights files and three others; the folder is removed at the end."""
-    _need_space(tmp, 2.2 * size_mb * MEGA)
+    need_space(tmp, 2.2 * size_mb * MEGA)
     with _folder(tmp, f"model-{shards}-shards") as folder:
         weight_map, total_size = {}, 0
         for number in range(1, shards + 1):
@@ -76,21 +82,21 @@ def write_log(folder: Path) -> None:
     history = [
         {
             "step": step,
-            "epoch": step / _LOGGED_STEPS,
+            "epoch": step / LOGGED_STEPS,
             "loss": 0.7 * 0.998**step + noise.gauss(0, 0.02),
             "grad_norm": 1 + noise.random(),
-            "learning_rate": 5e-6 * (1 - step / _LOGGED_STEPS),
+            "learning_rate": 5e-6 * (1 - step / LOGGED_STEPS),
             "rewards/margins": step / 400 + noise.gauss(0, 0.1),
             "rewards/accuracies": 0.5 + min(0.4, step / 2000),
         }
-        for step in range(1, _LOGGED_STEPS + 1)
+        for step in range(1, LOGGED_STEPS + 1)
     ]
     history += [
-        {"step": step, "eval_loss": 0.72 * 0.9985**step} for step in range(100, _LOGGED_STEPS + 1, 100)
+        {"step": step, "eval_loss": 0.72 * 0.9985**step} for step in range(100, LOGGED_STEPS + 1, 100)
     ]
     history.sort(key=itemgetter("step"))
-    state = {"global_step": _LOGGED_STEPS, "max_steps": _LOGGED_STEPS, "epoch": 1.0, "log_history": history}
-    (folder / "trainer_state.json").write_text(json.dumps(state))
+    state = {"global_step": LOGGED_STEPS, "max_steps": LOGGED_STEPS, "epoch": 1.0, "log_history": history}
+    (folder / LOG).write_text(json.dumps(state))
 
 
 def _write_safetensors(path: Path, about_bytes: int, *, seed: int, tensor: str = "weight") -> int:
@@ -119,7 +125,7 @@ def _settle(folder: Path) -> None:
     time.sleep(_SETTLED_S)
 
 
-def _need_space(tmp: Path, size_bytes: float) -> None:
+def need_space(tmp: Path, size_bytes: float) -> None:
     free = shutil.disk_usage(tmp).free
     if free < size_bytes:
         raise BenchError(

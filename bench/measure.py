@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+from bench.target import Target
 
-Ours = TypeVar("Ours")
-Theirs = TypeVar("Theirs")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+T = TypeVar("T")
 
 NOISY_SPREAD = 0.2
 
@@ -48,38 +50,6 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Target:
-    """What a row promises; every limit that is set must hold for the medians.
-
-    `ratio` and `difference` limit ours against theirs, `ours` limits our side alone.
-    """
-
-    ratio: float | None = None
-    difference: float | None = None
-    ours: float | None = None
-
-    def met(self, row: Row) -> bool:
-        """Whether the row keeps the promise."""
-        pairs = (
-            (self.ratio, row.ratio.median),
-            (self.difference, row.difference.median),
-            (self.ours, row.ours.median),
-        )
-        return all(limit is None or found <= limit for limit, found in pairs)
-
-    def words(self, unit: str) -> str:
-        """The limits in words."""
-        parts = []
-        if self.ratio is not None:
-            parts.append(f"≤ {self.ratio:g} x")
-        if self.difference is not None:
-            parts.append(f"≤ +{self.difference:g} {unit}")
-        if self.ours is not None:
-            parts.append(f"≤ {self.ours:g} {unit}")
-        return ", ".join(parts)
-
-
-@dataclass(frozen=True)
 class Row:
     """One comparison: the same thing measured on two sides, in pairs."""
 
@@ -95,17 +65,19 @@ class Row:
     @property
     def ratio(self) -> Series:
         """Ours by theirs, pair by pair."""
-        return Series(
-            tuple(
-                a / b if b else float("inf")
-                for a, b in zip(self.ours.values, self.theirs.values, strict=True)
-            )
-        )
+        return Series(tuple(a / b if b else float("inf") for a, b in self._pairs()))
 
     @property
     def difference(self) -> Series:
         """Ours less theirs, pair by pair."""
-        return Series(tuple(a - b for a, b in zip(self.ours.values, self.theirs.values, strict=True)))
+        return self.beyond(1)
+
+    def beyond(self, times: float) -> Series:
+        """What ours has on top of `times` theirs, pair by pair."""
+        return Series(tuple(a - times * b for a, b in self._pairs()))
+
+    def _pairs(self) -> Iterable[tuple[float, float]]:
+        return zip(self.ours.values, self.theirs.values, strict=True)
 
     @property
     def noisy(self) -> bool:
@@ -115,12 +87,14 @@ class Row:
     @property
     def met(self) -> bool | None:
         """Whether the target is met; None without one."""
-        return self.target.met(self) if self.target else None
+        if self.target is None:
+            return None
+        beyond = self.beyond(self.target.times).median if self.target.times is not None else 0.0
+        return self.target.met(self.ours.median, beyond)
 
     def as_json(self) -> dict[str, Any]:
         """The row with every value behind it."""
         return {
-            "group": self.group,
             "what": self.what,
             "unit": self.unit,
             "ours": {"name": self.our_name, **self.ours.as_json()},
@@ -128,27 +102,42 @@ class Row:
             "ratio": self.ratio.as_json(),
             "difference": self.difference.as_json(),
             "noisy": self.noisy,
-            "target": self.target.words(self.unit) if self.target else None,
+            "target": self.target.as_json(self.unit) if self.target else None,
             "met": self.met,
         }
 
+    @classmethod
+    def from_json(cls, group: str, told: Mapping[str, Any]) -> Row:
+        """The row that was written; what was made of its values is made again."""
+        ours, theirs = (Series(tuple(told[side]["values"])) for side in ("ours", "theirs"))
+        names = (told["ours"]["name"], told["theirs"]["name"])
+        return cls(group, told["what"], told["unit"], *names, ours, theirs, Target.from_json(told["target"]))
 
-def in_turns(ours: Callable[[], Ours], theirs: Callable[[], Theirs], runs: int) -> list[tuple[Ours, Theirs]]:
-    """Run both sides `runs` times one after the other, each leading every second time.
 
-    A machine that grows slower on the way then slows both sides alike.
+def row(
+    group: str,
+    what: str,
+    unit: str,
+    names: tuple[str, str],
+    pairs: Iterable[tuple[float, ...]],
+    *,
+    target: Target | None = None,
+) -> Row:
+    """Make a row of what was measured: pairs of ours and theirs."""
+    ours, theirs = zip(*pairs, strict=True)
+    return Row(group, what, unit, *names, Series(ours), Series(theirs), target)
+
+
+def in_turns(runs: int, *sides: Callable[[], T]) -> list[tuple[T, ...]]:
+    """Run all sides `runs` times one after the other, each leading in its turn.
+
+    A machine that grows slower on the way then slows all sides alike.
     """
-    pairs = []
+    found = []
     for run in range(runs):
-        if run % 2:
-            second = theirs()
-            pairs.append((ours(), second))
-        else:
-            first = ours()
-            pairs.append((first, theirs()))
-    return pairs
-
-
-def series(values: Sequence[float]) -> Series:
-    """Make a series of what was measured."""
-    return Series(tuple(values))
+        lead = run % len(sides)
+        order = [*range(lead, len(sides)), *range(lead)]
+        measured = {number: sides[number]() for number in order}
+        found.append(tuple(measured[number] for number in range(len(sides))))
+        sys.stderr.write(f"  {run + 1} of {runs}\n")
+    return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -11,20 +9,22 @@ from typing import TYPE_CHECKING
 
 from agent.sandbox.hub import Hub
 from bench.child import clean_env, python, run
+from bench.cost import charge
 from bench.hub import TOKEN, USER
-from bench.measure import Row, Target, in_turns, series
+from bench.measure import Row, in_turns
 from bench.sides import fresh_home
+from bench.target import Target
+from bench.trail import EVENTS, volume_with_a_history
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.child import Cost
-    from bench.rows import Settings
+    from bench.settings import Settings
 
 FILES, FILE_BYTES = 100, 500_000_000
-EVENTS = 10_000
 REPO = f"{USER}/large"
-_MOST_S_ROLLBACK, _MOST_S_HISTORY, _MOST_S_STATUS = 10, 1, 0.3
+_MOST_S_ROLLBACK, _MOST_S_HISTORY = 10, 1
 # What a person would write instead: copies and deletions, unproven, and on top of whatever is there.
 _BY_HAND = """
 import sys
@@ -49,11 +49,11 @@ def rollback(settings: Settings) -> Iterator[Row]:
         hub.add_user(USER, token=TOKEN)
         home = fresh_home(Path(folder))
         pairs = in_turns(
-            partial(_roll_back, hub, home), partial(_roll_back, hub, home, by_hand=True), settings.short_runs
+            settings.short_runs, partial(_roll_back, hub, home), partial(_roll_back, hub, home, by_hand=True)
         )
-    ours, theirs = (series([pair[side].wall_s for pair in pairs]) for side in (0, 1))
     what = f"{FILES} files, {FILES * FILE_BYTES / 1e9:g} GB"
-    yield Row("rollback", what, "s", "rollback", "script", ours, theirs, Target(ours=_MOST_S_ROLLBACK))
+    target = Target(most=_MOST_S_ROLLBACK)
+    yield charge(pairs, "wall_s", "rollback", what, ("rollback", "script"), target=target)
 
 
 def _roll_back(hub: Hub, home: Path, *, by_hand: bool = False) -> Cost:
@@ -80,46 +80,13 @@ def _roll_back(hub: Hub, home: Path, *, by_hand: bool = False) -> Cost:
 
 
 def history(settings: Settings) -> Iterator[Row]:
-    """10,000 events of a job, against a script that only parses them; `status`, against doing nothing."""
-    home = fresh_home(settings.tmp)
-    job = "3f2b8c1e-5d4a-4b6f-9a7c-0d1e2f3a4b5c"
-    trail = home / "state" / job / "audit.jsonl"
-    trail.parent.mkdir(parents=True)
-    entry = {"event": "verified", "repo_id": "ada/model", "commit": "c5e0116f92fd" + 28 * "0", "files": 10}
-    trail.write_text(
-        "".join(
-            json.dumps(
-                {"time": f"2026-11-24T02:{number // 60 % 60:02d}:{number % 60:02d}.000+00:00"}
-                | entry
-                | {"key": f"verified:{number}", "pid": 7}
-            )
-            + "\n"
-            for number in range(EVENTS)
+    """10,000 events of a job, against a script that only parses them."""
+    with volume_with_a_history(settings.tmp) as (home, env, trail):
+        ours = python("-m", "agent", "history", "--last", str(EVENTS))
+        pairs = in_turns(
+            settings.short_runs,
+            partial(run, ours, env, cwd=home),
+            partial(run, python("-c", _READ, str(trail)), env, cwd=home),
         )
-    )
-    env = clean_env(home, AGENT_STATE_DIR=str(home / "state"), JOB_ID=job)
-    ours = python("-m", "agent", "history", "--last", str(EVENTS))
-    pairs = in_turns(
-        partial(run, ours, env, cwd=home),
-        partial(run, python("-c", _READ, str(trail)), env, cwd=home),
-        settings.short_runs,
-    )
-    ours_s, theirs_s = (series([pair[side].wall_s for pair in pairs]) for side in (0, 1))
-    yield Row(
-        "history",
-        f"{EVENTS:,} events",
-        "s",
-        "history",
-        "parsing",
-        ours_s,
-        theirs_s,
-        Target(ours=_MOST_S_HISTORY),
-    )
-    pairs = in_turns(
-        partial(run, python("-m", "agent", "status"), env, cwd=home),
-        partial(run, python("-c", "pass"), env, cwd=home),
-        settings.short_runs,
-    )
-    ours_s, theirs_s = (series([pair[side].wall_s for pair in pairs]) for side in (0, 1))
-    yield Row("history", "status", "s", "status", "nothing", ours_s, theirs_s, Target(ours=_MOST_S_STATUS))
-    shutil.rmtree(home)
+    target = Target(most=_MOST_S_HISTORY)
+    yield charge(pairs, "wall_s", "history", f"{EVENTS:,} events", ("history", "parsing"), target=target)

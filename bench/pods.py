@@ -11,13 +11,14 @@ from agent.sandbox.hub import Hub
 from bench import folders
 from bench.child import BenchError, clean_env, python, run
 from bench.hub import TOKEN, USER
-from bench.measure import Row, Target, series
+from bench.measure import Row, row
 from bench.sides import fresh_home
+from bench.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.rows import Settings
+    from bench.settings import Settings
 
 CROWD, CALLS_S = 100, 20
 _MOST_TIMES = 1.5
@@ -28,12 +29,10 @@ def pods(settings: Settings) -> Iterator[Row]:
     """Calls that a pod of a crowd makes, and how long the crowd takes, against one pod; measured once."""
     names = (f"{CROWD} pods at once", "one pod alone")
     crowd, alone = _publish(settings.tmp, CROWD), _publish(settings.tmp, 1)
-    of_one, until_the_last = (
-        (series([ours]), series([theirs])) for ours, theirs in zip(crowd, alone, strict=True)
-    )
+    of_one, until_the_last = zip(crowd, alone, strict=True)
     what = f"calls of a pod, {CALLS_S} a second allowed"
-    yield Row("pods", what, "calls", *names, *of_one, Target(ratio=_MOST_TIMES))
-    yield Row("pods", "until the last has published", "s", *names, *until_the_last)
+    yield row("pods", what, "calls", names, [of_one], target=Target(times=_MOST_TIMES))
+    yield row("pods", "until the last has published", "s", names, [until_the_last])
 
 
 def _publish(tmp: Path, count: int) -> tuple[float, float]:

@@ -1,8 +1,7 @@
-"""The table a person reads, and the JSON document a program reads."""
+"""The table a person reads."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from importlib.metadata import version
@@ -15,9 +14,9 @@ from bench.measure import NOISY_SPREAD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from bench.measure import Row, Series
+    from bench.results import Group
 
 _LIBRARIES = ("huggingface_hub", "hf_xet")
 _WIDTH = 150
@@ -36,54 +35,50 @@ def machine() -> dict[str, Any]:
     }
 
 
-def show(rows: Sequence[Row], ran_on: dict[str, Any]) -> None:
+def show(groups: Sequence[Group]) -> None:
     """Print the table, with what it ran on above."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
+    ran_on = groups[0].ran_on
     console.print(", ".join(f"{name} {value}" for name, value in ran_on.items()), highlight=False)
     table = Table("row", "what", "ours", "theirs", "ratio", "difference", "target", "")
-    previous = None
-    for row in rows:
-        if previous not in {None, row.group}:
-            table.add_section()
-        table.add_row(
-            row.group if row.group != previous else "",
-            row.what,
-            f"{row.our_name}\n{_range(row.ours, row.unit)}",
-            f"{row.their_name}\n{_range(row.theirs, row.unit)}",
-            _range(row.ratio, "x"),
-            f"{_number(row.difference.median, sign='+')} {row.unit}",
-            row.target.words(row.unit) if row.target else "",
-            _verdict(row),
-        )
-        previous = row.group
+    for group in groups:
+        for row in group.rows:
+            table.add_row(
+                row.group if row is group.rows[0] else "",
+                row.what,
+                f"{row.our_name}\n{spread(row.ours, row.unit)}",
+                f"{row.their_name}\n{spread(row.theirs, row.unit)}",
+                spread(row.ratio, "x"),
+                f"{number(row.difference.median, sign='+')} {row.unit}",
+                row.target.words(row.unit) if row.target else "",
+                verdict(row),
+            )
+        table.add_section()
     console.print(table)
     console.print(
         f"median (min-max); ~ noisy: spread over {NOISY_SPREAD:.0%} of the median; ratio: pair by pair"
     )
 
 
-def save(path: Path, rows: Sequence[Row], ran_on: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Write everything that was measured as one JSON document."""
-    document = {"machine": ran_on, "settings": settings, "rows": [row.as_json() for row in rows]}
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _range(found: Series, unit: str) -> str:
+def spread(found: Series, unit: str) -> str:
+    """The median with its range, marked if it is noisy."""
     low, high = min(found.values), max(found.values)
     mark = "~" if found.noisy else ""
     if low == high:
-        return f"{mark}{_number(found.median)} {unit}"
-    return f"{mark}{_number(found.median)} {unit} ({_number(low)}-{_number(high)})"
+        return f"{mark}{number(found.median)} {unit}"
+    return f"{mark}{number(found.median)} {unit} ({number(low)}-{number(high)})"
 
 
-def _number(value: float, sign: str = "") -> str:
+def number(value: float, sign: str = "") -> str:
+    """Three digits that matter."""
     whole = abs(value) >= 100 or value == int(value)
     return f"{value:{sign}.0f}" if whole else f"{value:{sign}.3g}"
 
 
-def _verdict(row: Row) -> str:
+def verdict(row: Row) -> str:
+    """Whether the promise was kept, in a word."""
     if row.met is None:
         return ""
     return "met" if row.met else "MISSED"

@@ -28,9 +28,9 @@ def test_who_will_publish_has_a_process_that_waits_to_draw(loaded):
     assert (process.poll(), ready.easel.is_free, loaded) == (None, True, [readiness._load])
     ready.prepare(load({"HF_TOKEN": TOKEN}))
     assert ready.easel.process is process
-    ready.end()
+    ready.close()
     assert (process.returncode, ready.easel) == (-9, None)
-    ready.end()
+    ready.close()
 
 
 @pytest.mark.parametrize("environ", [{}, {"HF_TOKEN": TOKEN, "RANK": "1"}])

@@ -217,6 +217,22 @@ def test_an_upload_that_is_repeated_draws_once(fault, pod, hub, trained, plots, 
     assert len(assets(hub)) == 3
 
 
+def test_a_process_waits_to_draw_before_it_is_known_what_but_not_for_a_job_that_is_done(
+    pod, hub, trained, plots, monkeypatch
+):
+    known = []
+    begin = easel.Easel.__init__
+    monkeypatch.setattr(
+        easel.Easel, "__init__", lambda self, figures=None: known.append(figures) or begin(self, figures)
+    )
+    folder = trained("sft_lora")
+    assert pod.finalize(folder).published
+    assert known == [None]
+    assert len(assets(hub)) == 3
+    assert pod.finalize(folder).published
+    assert known == [None]
+
+
 def broken(tmp_path, code):
     package = tmp_path / "broken" / "matplotlib"
     package.mkdir(parents=True)
