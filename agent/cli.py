@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -14,6 +15,8 @@ from agent import __version__, boundary
 from agent.boundary import PROGRAM
 from agent.cli_operate import history, rollback, status, verify
 from agent.cli_views import card, check, migrations, preflight
+
+_OFTEN_ENOUGH = 50_000  # objects between two searches for garbage
 
 if TYPE_CHECKING:
     from agent.config import Config
@@ -33,7 +36,11 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line; the only place that ends the process."""
-    cli.main(prog_name=PROGRAM, standalone_mode=True)
+    gc.set_threshold(_OFTEN_ENOUGH)  # what the libraries are made of is not garbage
+    try:
+        cli.main(prog_name=PROGRAM, standalone_mode=True)
+    finally:
+        gc.freeze()  # nor at the end, when all of it goes: to search it would take longer than a --help
     sys.exit(0)
 
 

@@ -29,8 +29,8 @@ def begin(app: JobsApp, endpoint: str, status: str = "running") -> dict[str, str
     return app.environ(app.add_job(status=status))
 
 
-def check_completed(app: JobsApp, job: Mapping[str, str]) -> None:
-    """Do nothing if the row says so.
+def completed_at(app: JobsApp, job: Mapping[str, str]) -> float:
+    """When the row was completed by the database's clock, which is this machine's, in Unix seconds.
 
     Raises:
         BenchError: it does not.
@@ -38,3 +38,5 @@ def check_completed(app: JobsApp, job: Mapping[str, str]) -> None:
     row = app.row(job["JOB_ID"])
     if row["status"] != "completed" or not row["model_url"]:
         raise BenchError(f"the job's row says {row['status']}, its model is at {row['model_url']}")
+    at: float = row["completed_at"].timestamp()
+    return at

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bench.child import BenchError, Cost, clean_env, python, run
 from bench.hub import TOKEN, USER, hub_process
-from bench.jobs import begin, check_completed
+from bench.jobs import begin, completed_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,7 +141,7 @@ def first(
         job = begin(app, hub.endpoint) if app else None
         cost = publish(home, hub.endpoint, folder, job=job)
         if app and job:
-            check_completed(app, job)
+            completed_at(app, job)
     shutil.rmtree(home)
     return cost
 

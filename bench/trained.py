@@ -15,7 +15,7 @@ from bench import limits, stored
 from bench.child import BenchError, python
 from bench.folders import WEIGHTS
 from bench.hub import hub_process
-from bench.jobs import begin, check_completed
+from bench.jobs import begin, completed_at
 from bench.sides import agent_environ, fresh_home
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 
 @dataclass(frozen=True)
 class Tail:
-    """The time from the trainer's last act to the end of `run`, what was sent after it, and the limits."""
+    """The time from the trainer's last act to the completed row, what was sent after it, and the limits."""
 
     tail_s: float
     content_bytes: int
@@ -112,17 +112,15 @@ class Training:
         self._gate.touch()
 
     def finish(self) -> float:
-        """Wait for the end of `run`, and return what time it was.
+        """Wait for the end of `run`, and return at what time the row was completed.
 
         Raises:
             BenchError: it failed, or the job's row did not hear of it.
         """
         exit_code = self._process.wait() if self._process else 0
-        ended_at = time.time()
         if exit_code:
             raise BenchError(f"run ended with {exit_code}:\n{self._words()}")
-        check_completed(self._app, self._job)
-        return ended_at
+        return completed_at(self._app, self._job)
 
     def kill(self) -> None:
         """End what is still there."""
@@ -162,8 +160,8 @@ def tail(settings: Settings, app: JobsApp, how: str, model: Path, rate_mb_s: flo
         trained.hub.limit(rate_mb_s)
         seen = trained.hub.count()
         trained.go_on()
-        ended_at = trained.finish()
+        completed_at = trained.finish()
         sent = stored.content_bytes(trained.hub, seen)
         weights = trained.output / WEIGHTS
-        tail_s = ended_at - trained.await_notes()["ended_at"]
+        tail_s = completed_at - trained.await_notes()["ended_at"]
         return Tail(tail_s, sent, limits.hash_s(weights), limits.read_s(weights))

@@ -6,6 +6,7 @@ are transparent, in colours that can be read on a white page as well as on a dar
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import json
@@ -252,4 +253,7 @@ def _write(target: Path, content: bytes) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    gc.disable()  # it lives for a second, and hardly anything of it is garbage
+    code = main()
+    gc.freeze()  # nor is it searched for some at the end, which somebody waits for
+    sys.exit(code)
