@@ -51,8 +51,8 @@ def memory(settings: Settings) -> Iterator[Row]:
     beside = (FINALIZE, f"{HF_UPLOAD}, {words[1]}")
     for number in (0, 1):
         yield rows(runs, what=f"{words[number]} unthrottled", names=beside, target=_MOST, sides=(number, 3))
-    flat = (FINALIZE, f"{FINALIZE}, {words[0]}")
-    yield rows(runs, what=f"{words[2]} unthrottled", names=flat, target=_FLAT, sides=(2, 0))
+    flat = (FINALIZE, f"{FINALIZE}, {words[1]}")
+    yield rows(runs, what=f"{words[2]} unthrottled", names=flat, target=_FLAT, sides=(2, 1))
     beside = (FINALIZE, f"{HF_UPLOAD}, {words[0]}")
     yield rows(limited, what=f"{words[2]} {speed(rate)}", names=beside, target=_MOST)
 

@@ -46,7 +46,7 @@ PROMISES = [
      "≤ 1.03 x"),
     ("memory", "0.5 GB unthrottled", "hf upload, 2 GB", "≤ 450 MB"),
     ("memory", "2 GB unthrottled", "hf upload, 2 GB", "≤ 450 MB"),
-    ("memory", "8 GB unthrottled", "finalize, 0.5 GB", "≤ 1.2 x, ≤ 450 MB"),
+    ("memory", "8 GB unthrottled", "finalize, 2 GB", "≤ 1.2 x, ≤ 450 MB"),
     ("memory", "8 GB at 125 MB/s", "hf upload, 0.5 GB", "≤ 450 MB"),
     ("storage", "into the embedded Hub over 2 connections", "written to disk", "≥ 500 MB/s"),
 ]  # fmt: skip
