@@ -1,12 +1,14 @@
 """What was brought to a repo's storage before, by its content: it is not sent again.
 
 A hint, like all that is remembered. A commit of content that the Hub does not have is refused; then
-everything here is forgotten, and sent.
+everything here is forgotten, and sent. Each entry is sealed: a xet hash that is not what was computed would
+make the proof fail of a model that is published well.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 DELIVERED = "delivered.json"  # below AGENT_STATE_DIR
 _SKETCHED, _BLOCK_BYTES = 16, 4096
-_MOST_FILES = 2000  # in one repo; the oldest are forgotten first
+_MOST_FILES, _MOST_REPOS = 2000, 50  # files in one repo; the oldest are forgotten first
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,7 @@ class Delivered:
 
     def __init__(self, path: Path, where: str) -> None:
         self._path, self._where = path, where
-        self._document = read_document(path)
-        found = self._document.get(where)
+        found = read_document(path).get(where)
         known = [
             _content(sha256, said) for sha256, said in (found if isinstance(found, dict) else {}).items()
         ]
@@ -86,23 +87,35 @@ class Delivered:
 
     def forget(self) -> None:
         """Remember nothing of any repo: it turned out to be wrong."""
-        self._document, self._contents = {}, {}
-        self.save()
+        self._contents = {}
+        self._write({})
 
     def save(self) -> None:
-        """Write it down; when that fails, the next run asks the storage again."""
+        """Write it down beside what others wrote meanwhile; if that fails, the next run asks the storage."""
+        document = read_document(self._path)
+        document.pop(self._where, None)
+        others = dict(list(document.items())[1 - _MOST_REPOS :])
         newest = list(self._contents.values())[-_MOST_FILES:]
-        self._document[self._where] = {
-            one.sha256: [one.xet_hash, one.size_bytes, one.sketch] for one in newest
-        }
+        self._write(others | {self._where: {one.sha256: [*_told(one), _seal(one)] for one in newest}})
+
+    def _write(self, document: dict[str, Any]) -> None:
         try:
-            write_durably(self._path, self._document)
+            write_durably(self._path, document)
         except OSError as error:
             get_logger().warning("not remembered what was sent", path=str(self._path), because=str(error))
 
 
 def _content(sha256: str, said: Any) -> Content | None:  # noqa: ANN401 - whatever JSON holds
     match said:
-        case [str(xet_hash), int(size_bytes), str(sketch)]:
-            return Content(sha256, xet_hash, size_bytes, sketch)
+        case [str(xet_hash), int(size_bytes), str(sketch), str(seal)]:
+            found = Content(sha256, xet_hash, size_bytes, sketch)
+            return found if _seal(found) == seal else None
     return None
+
+
+def _told(content: Content) -> list[str | int]:
+    return [content.xet_hash, content.size_bytes, content.sketch]
+
+
+def _seal(content: Content) -> str:
+    return hashlib.sha256(json.dumps([content.sha256, *_told(content)]).encode()).hexdigest()[:16]

@@ -19,6 +19,7 @@ def send(repo: Repo, blocks: Iterable[bytes]) -> tuple[str, str, int]:
 
     Raises:
         RemoteFailure: the storage did not take it.
+        OSError: whoever makes the blocks could not read the file.
     """
     import hf_xet
 
@@ -31,12 +32,9 @@ def send(repo: Repo, blocks: Iterable[bytes]) -> tuple[str, str, int]:
         info = stream.finish().xet_info
         group.wait_to_finish()
         return str(info.sha256), str(info.hash), int(group.progress().total_transfer_bytes_completed)
-    except OSError as error:
-        if error.filename:
-            raise
-        raise xet.as_failure(error) from error
-    except (RuntimeError, ValueError) as error:
-        raise xet.as_failure(error) from error
-    except BaseException:
-        session.sigint_abort()
+    except BaseException as error:
+        session.sigint_abort()  # also what a file that vanished leaves half sent
+        is_ours = isinstance(error, OSError) and error.filename
+        if isinstance(error, OSError | RuntimeError | ValueError) and not is_ours:
+            raise xet.as_failure(error) from error
         raise

@@ -6,16 +6,18 @@ Nothing here is needed for a publication: finalize sends what is not there.
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from agent import artifact
 from agent.delivered import DELIVERED, Content, Delivered, sketch_of
-from agent.errors import HubRefusedError
+from agent.errors import HubRefusedError, HubUnreachableError
 from agent.gate import UnknownMetricError
 from agent.hashes import HASHES, HashMemory, Stamp
-from agent.hub import content, trickle
+from agent.hub import content, trickle, xet
 from agent.hub.client import HubClient
+from agent.hub.environment import fresh_cache
 from agent.hub.files import Piece
 from agent.hub.naming import repo_id_for
 from agent.hub.repo import Repo
@@ -67,7 +69,10 @@ class Carrier:
         Raises:
             NotNowError: it changed meanwhile, or `go_on` said so.
             AgentError: finalize would refuse it as it is, or the Hub does not take it.
+            OSError: a file cannot be read.
         """
+        if not xet.available():
+            raise HubRefusedError("Xet is switched off, and only by xet is anything sent ahead.", hint="")
         config = _config_of(self._config, candidate)
         seen = self._look(config)
         repo, state = self._reach(config)
@@ -116,11 +121,10 @@ class Carrier:
             self._memory.keep(file.source, "sha256", sha256, file.stamp)
             self._memory.save()
             return
-        with _told(repo, self._delivered, self._memory):
+        with self._told(repo):
             sha256, xet_hash, sent_bytes = trickle.send(repo, self._blocks(file))
         self.sent_bytes += sent_bytes
         self._memory.keep(file.source, "sha256", sha256, file.stamp)
-        self._memory.keep(file.source, "xet", xet_hash, file.stamp)
         self._memory.save()
         sketch = sketch_of(file.source, file.size_bytes)
         self._delivered.keep(Content(sha256, xet_hash, file.size_bytes, sketch))
@@ -143,18 +147,18 @@ class Carrier:
         if Stamp.of(file.source) != file.stamp:
             raise NotNowError(f"{file.path} was written again")
 
-
-@contextmanager
-def _told(repo: Repo, delivered: Delivered, memory: HashMemory) -> Iterator[None]:
-    """Around a sending: a failure in the Hub's words, and nothing remembered that storage has lost."""
-    try:
-        yield
-    except RemoteFailure as failure:
-        if failure.status == content.UNKNOWN_CONTENT:
-            delivered.forget()
-            memory.forget()
-            memory.save()
-        raise repo.client.explain(failure, f"send ahead to {repo.repo_id}") from failure
+    @contextmanager
+    def _told(self, repo: Repo) -> Iterator[None]:
+        """Around a sending: a failure in the Hub's words, and nothing remembered that storage has lost."""
+        try:
+            yield
+        except RemoteFailure as failure:
+            if failure.status != content.UNKNOWN_CONTENT:
+                raise repo.client.explain(failure, f"send ahead to {repo.repo_id}") from failure
+            fresh_cache(os.environ, self._config.state_dir)
+            self._delivered.forget()
+            lost = f"Storage lost what was sent earlier: {failure.words}"
+            raise HubUnreachableError(lost, hint="It is sent again.") from failure
 
 
 def _config_of(config: Config, candidate: Candidate) -> Config:

@@ -14,26 +14,29 @@ if TYPE_CHECKING:
 MOST_CORES, SHARE = 4.0, 0.25
 THROTTLED_PAUSE_S = 5.0
 _MEGA = 1_000_000
-_CGROUP = Path("/sys/fs/cgroup")
+_CGROUP = Path("/sys/fs/cgroup")  # of version 2, or of version 1 with a folder for each controller
 _ASK_EVERY_S = 1.0
 
 
 def cores(cgroup: Path = _CGROUP) -> float:
     """How many processors this container may use, by its affinity and its quota."""
     allowed = float(len(os.sched_getaffinity(0)))
-    with suppress(OSError, ValueError):
-        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
-        if quota != "max":
-            return min(allowed, int(quota) / int(period))
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with suppress(OSError, ValueError):  # "max" is no number either
+            told = " ".join((cgroup / name).read_text(encoding="ascii") for name in files)
+            quota, period = map(int, told.split())
+            if quota > 0 and period > 0:  # -1 is none
+                return min(allowed, quota / period)
     return allowed
 
 
 def throttled(cgroup: Path = _CGROUP) -> int:
     """How often the kernel held this container back, because it had used up its quota."""
-    with suppress(OSError, ValueError):
-        for line in (cgroup / "cpu.stat").read_text(encoding="ascii").splitlines():
-            if line.startswith("nr_throttled "):
-                return int(line.split()[1])
+    for name in ("cpu.stat", "cpu/cpu.stat"):
+        with suppress(OSError, ValueError):
+            for line in (cgroup / name).read_text(encoding="ascii").splitlines():
+                if line.startswith("nr_throttled "):
+                    return int(line.split()[1])
     return 0
 
 

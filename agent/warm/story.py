@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from agent import artifact, glance, log
 from agent import config as configuration
+from agent.artifact.placements import place
 from agent.artifact.walk import walk
 from agent.durable import write_durably
 from agent.errors import AgentError, ConfigError
 from agent.hub.environment import prepare
 from agent.journal import folder_of
 from agent.log import get_logger
-from agent.warm.candidates import candidate
+from agent.warm.candidates import candidates
 from agent.warm.restraint import Restraint
 from agent.warm.settled import are_settled
 
@@ -47,12 +49,13 @@ class Story:
         self._environ = environ
         self._begun = datetime.fromtimestamp(begun_s, UTC)
         self._begun_ns = int(begun_s * 1e9)
-        self._done: tuple[Candidate, _Marks] | None = None
+        self._done: dict[Candidate, _Marks] = {}
         self._asked = 0.0
 
     def tell(self) -> None:
         """Send ahead for ever; what goes wrong is tried again later, or when there is something new."""
-        config = configuration.load(self._environ)
+        while (config := self._config()) is None:
+            time.sleep(LOOK_EVERY_S)
         style = config.log_format or ("console" if sys.stderr.isatty() else "json")
         log.configure(style=style, level=config.log_level)
         prepare(os.environ, config.state_dir)
@@ -63,8 +66,8 @@ class Story:
             try:
                 self.look()
                 pause_s = FIRST_PAUSE_S
-            except AgentError as error:
-                get_logger().info("not sent ahead", because=error.message, again_in_s=pause_s)
+            except (AgentError, OSError) as error:
+                get_logger().info("not sent ahead", because=str(error), again_in_s=pause_s)
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             time.sleep(LOOK_EVERY_S)
@@ -73,38 +76,37 @@ class Story:
         """Send ahead what is there to be sent, if that was not done yet.
 
         Raises:
-            AgentError: it could not be sent; a later attempt may succeed.
+            AgentError, OSError: it could not be sent; a later attempt may succeed.
         """
         from agent.warm.carrier import Carrier, NotNowError
 
         config = self._config()
-        found = candidate(config, self._begun_ns) if config else None
-        if config is None or found is None or self._is_finalized(config):
+        if config is None or self._is_finalized(config):
             return
-        files = _files(config, found)
-        marks = frozenset((file.path, file.stamp) for file in files)
-        if self._done == (found, marks) or not are_settled(files, time.time_ns()):
+        ready = self._next(config, candidates(config, self._begun_ns))
+        if ready is None:
             return
+        found, marks = ready
         carrier = Carrier(config, self._begun, self._restraint, lambda: self._go_on(config, found))
         begun = time.monotonic()
         try:
             carrier.carry(found)
-        except NotNowError as reason:
+        except (NotNowError, FileNotFoundError) as reason:  # a trainer removes its older checkpoints
             get_logger().debug("not sent ahead now", folder=str(found.folder), because=str(reason))
             return
         except AgentError as error:
             if error.retryable:
                 raise
             get_logger().info("not sent ahead", folder=str(found.folder), because=error.message)
-            self._done = (found, marks)
+            self._done[found] = marks
             return
-        self._done = (found, marks)
+        self._done[found] = marks
         seconds = round(time.monotonic() - begun, 1)
         sent = {"files": carrier.files, "bytes": carrier.size_bytes, "sent_bytes": carrier.sent_bytes}
         get_logger().info("sent ahead of the end", folder=str(found.folder), seconds=seconds, **sent)
-        write_durably(
-            folder_of(config) / FILE, {"version": VERSION, "folder": str(found.folder), **sent, "done": True}
-        )
+        said = {"version": VERSION, "folder": str(found.folder), **sent, "done": True}
+        with suppress(OSError):
+            write_durably(folder_of(config) / FILE, said)
 
     def _go_on(self, config: Config, sending: Candidate) -> None:
         """Return if this candidate is still the one to be sent.
@@ -120,8 +122,21 @@ class Story:
         self._asked = now
         if self._is_finalized(config):
             raise NotNowError("a finalize of this job is at work")
-        if candidate(config, self._begun_ns) != sending:
+        found = candidates(config, self._begun_ns)
+        if sending not in found or self._next(config, found[: found.index(sending)]):
             raise NotNowError("the training has saved something newer")
+
+    def _next(self, config: Config, found: list[Candidate]) -> tuple[Candidate, _Marks] | None:
+        """The newest that is not sent and left alone, as it is now; while that is written, an older one."""
+        for one in found:
+            files = _files(config, one)
+            marks = frozenset((file.path, file.stamp) for file in files)
+            is_done = self._done.get(one) == marks
+            if not is_done and are_settled(files, time.time_ns()):
+                return one, marks
+            if is_done and not one.is_checkpoint:
+                return None  # the model itself is there: its checkpoints are past
+        return None
 
     def _config(self) -> Config | None:
         try:
@@ -136,7 +151,10 @@ class Story:
 
 def _files(config: Config, found: Candidate) -> list[LocalFile]:
     """What of a candidate may be published, as it is now; none while it cannot be listed."""
+    selection = artifact.Selection(config.exclude, config.include)
     try:
-        return walk(found.folder, artifact.Selection(config.exclude, config.include)).files
-    except AgentError:
+        files = walk(found.folder, selection).files
+        placements = () if found.is_checkpoint else config.files
+        return files + [file for one in placements for file in place(one, selection).files]
+    except (AgentError, OSError):
         return []

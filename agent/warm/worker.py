@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.log import get_logger
+from agent import log
 from agent.pod_config import WITHHELD
 
 if TYPE_CHECKING:
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
     from agent.config import Config
 
-_NOT_NEEDED = {*WITHHELD, "JOB_TOKEN"}
-_WHEN_NOBODY_ELSE_READS = ("-c", "3")  # ionice's idle class
+# It asks no job database; an address without a key would be a configuration that is refused.
+_NOT_NEEDED = {*WITHHELD, "JOB_TOKEN", "JOB_TOKEN_FILE", "SUPABASE_URL", "NEXT_PUBLIC_SUPABASE_URL"}
+_WHEN_NOBODY_ELSE_READS = ("-c", "3", "-t")  # ionice's idle class; not every container lets it be set
+_DEAD_S = 10.0  # a process that waits for a volume which hangs dies when that answers
 
 
 @contextmanager
@@ -38,13 +41,14 @@ def sending_ahead(config: Config, environ: Mapping[str, str], begun_s: float) ->
         try:
             process = _start(environ, begun_s)
         except OSError as error:
-            get_logger().warning("nothing is sent ahead", because=str(error))
+            log.get_logger().warning("nothing is sent ahead", because=str(error))
     try:
         yield
     finally:
         if process:
             process.kill()
-            process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_DEAD_S)
 
 
 def _start(environ: Mapping[str, str], begun_s: float) -> subprocess.Popen[bytes]:
@@ -54,10 +58,14 @@ def _start(environ: Mapping[str, str], begun_s: float) -> subprocess.Popen[bytes
     home = str(Path(__file__).resolve().parents[2])
     known = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     needed = {name: value for name, value in environ.items() if name not in _NOT_NEEDED}
-    return subprocess.Popen(  # noqa: S603 - a module of ours
-        [*politely, sys.executable, isolated, "-m", "agent.warm", repr(begun_s)],
+    process = subprocess.Popen(  # noqa: S603 - a module of ours
+        [*politely, sys.executable, isolated, "-m", "agent.warm", repr(begun_s), str(os.getpid())],
         env=needed | {"PYTHONPATH": os.pathsep.join([*known, home])},
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=sys.stderr.fileno(),
         start_new_session=True,  # a Ctrl-C is for the training
     )
+    assert process.stdin
+    with suppress(OSError), process.stdin as told:  # it may be dead already
+        told.write(json.dumps(sorted(log.hidden())).encode())
+    return process
