@@ -1,7 +1,12 @@
-"""Remembered hashes: an unchanged file is not read again. Losing them costs time only."""
+"""Remembered hashes: an unchanged file is not read again. Losing them costs time only.
+
+Each entry is sealed: a hash that was bent on the disk would be believed by whoever asks, and sent to the Hub.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HASHES = "hashes.json"  # below AGENT_STATE_DIR
+_SEAL = "seal"
+_MOST_FILES = 5000  # the oldest are forgotten first: every checkpoint has a path of its own
 RACY_NS = 2_000_000_000  # a file younger than this when it was hashed may change without its stamp changing
 
 
@@ -54,10 +61,7 @@ class HashMemory:
 
     def recall(self, source: Path, kind: str) -> str | None:
         """Return the remembered hash if the file still carries the stamp it was read under."""
-        entry = self._entries.get(str(source))
-        if not isinstance(entry, dict) or entry.get("stamp") != list(astuple(Stamp.of(source))):
-            return None
-        found = entry.get(kind)
+        found = self._known(source, Stamp.of(source)).get(kind)
         return found if isinstance(found, str) else None
 
     def keep(self, source: Path, kind: str, value: str, stamp: Stamp) -> None:
@@ -71,11 +75,18 @@ class HashMemory:
         """
         if max(stamp.mtime_ns, stamp.ctime_ns) > self._begun_ns - RACY_NS or Stamp.of(source) != stamp:
             return
+        entry = {**self._known(source, stamp), "stamp": list(astuple(stamp)), kind: value}
+        self._entries.pop(str(source), None)  # the newest last
+        self._entries[str(source)] = entry | {_SEAL: _seal(entry)}
+        self._dirty = True
+
+    def _known(self, source: Path, stamp: Stamp) -> dict[str, object]:
+        """What was kept of the file in this state; nothing if the disk has bent it."""
         entry = self._entries.get(str(source))
         if not isinstance(entry, dict) or entry.get("stamp") != list(astuple(stamp)):
-            entry = {"stamp": list(astuple(stamp))}
-        self._entries[str(source)] = entry | {kind: value}
-        self._dirty = True
+            return {}
+        kept = {name: value for name, value in entry.items() if name != _SEAL}
+        return kept if _seal(kept) == entry.get(_SEAL) else {}
 
     def forget(self) -> None:
         """Remember nothing any more."""
@@ -87,7 +98,11 @@ class HashMemory:
         if not self._dirty:
             return
         try:
-            write_durably(self._path, self._entries)
+            write_durably(self._path, dict(list(self._entries.items())[-_MOST_FILES:]))
             self._dirty = False
         except OSError as error:
             get_logger().warning("hashes not remembered", path=str(self._path), because=str(error))
+
+
+def _seal(entry: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:16]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from agent import hashes
 from agent.durable import read_document, write_durably
 from agent.errors import Interrupted
 from agent.hashes import RACY_NS, HashMemory, Stamp
@@ -241,6 +242,39 @@ def test_a_replaced_file_of_the_same_size_and_time_is_forgotten(weights, memory,
     assert kept.recall(weights, "sha256") is None
 
 
+def sealed(document):
+    """What a memory would have written, had it known this."""
+    for entry in document.values():
+        del entry["seal"]
+        entry["seal"] = hashes._seal(entry)
+    return document
+
+
+def test_a_hash_that_the_disk_has_bent_is_not_believed(weights, memory, tmp_path):
+    first = memory(weights)
+    first.keep(weights, "sha256", "abc", Stamp.of(weights))
+    first.save()
+    text = (tmp_path / "hashes.json").read_text()
+    assert memory(weights).recall(weights, "sha256") == "abc"
+    (tmp_path / "hashes.json").write_text(text.replace('"abc"', '"abd"'))
+    assert memory(weights).recall(weights, "sha256") is None
+
+
+def test_of_very_many_files_the_newest_are_remembered(memory, tmp_path, weights, monkeypatch):
+    monkeypatch.setattr(hashes, "_MOST_FILES", 2)
+    files = [tmp_path / name for name in "abc"]
+    for path in files:
+        path.write_bytes(path.name.encode())
+    kept = memory(files[-1], 3600 * SECOND_NS)
+    for path in files:
+        kept.keep(path, "sha256", path.name, Stamp.of(path))
+    kept.keep(files[0], "xet", "x", Stamp.of(files[0]))
+    kept.save()
+    again = memory(files[-1], 3600 * SECOND_NS)
+    assert [again.recall(path, "sha256") for path in files] == ["a", None, "c"]
+    assert again.recall(files[0], "xet") == "x"
+
+
 @pytest.mark.parametrize("part", range(5), ids=["size", "mtime", "ctime", "inode", "device"])
 def test_every_part_of_the_stamp_counts(weights, memory, tmp_path, part):
     first = memory(weights)
@@ -248,7 +282,7 @@ def test_every_part_of_the_stamp_counts(weights, memory, tmp_path, part):
     first.save()
     document = json.loads((tmp_path / "hashes.json").read_text())
     document[str(weights)]["stamp"][part] += 1
-    (tmp_path / "hashes.json").write_text(json.dumps(document))
+    (tmp_path / "hashes.json").write_text(json.dumps(sealed(document)))
     assert memory(weights).recall(weights, "sha256") is None
 
 
@@ -280,7 +314,7 @@ def test_a_damaged_hash_is_none(weights, memory, tmp_path, value):
     first.save()
     document = json.loads((tmp_path / "hashes.json").read_text())
     document[str(weights)]["sha256"] = value
-    (tmp_path / "hashes.json").write_text(json.dumps(document))
+    (tmp_path / "hashes.json").write_text(json.dumps(sealed(document)))
     assert memory(weights).recall(weights, "sha256") is None
 
 
