@@ -39,6 +39,7 @@ from agent.pod.output import TrainingLog
 from agent.ranks import other_rank
 from agent.readiness import Readiness
 from agent.retry import Patience
+from agent.warm.worker import made_repo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -179,6 +180,8 @@ class Run:
         """3 and 4. Afterwards the job failed for a reason that its row tells, or its model is safe."""
         mark = self.marker.mark
         self.outcome.child_exit = mark.child_exit
+        if repo_id := made_repo(self.config):
+            Journal(self.folder).note("repo_created", once=repo_id, repo_id=repo_id)
         if not self.elsewhere:
             self.reread()
         begun = datetime.fromtimestamp(mark.begun_at, UTC)

@@ -54,13 +54,20 @@ class Carrier:
         begun: when the training began.
         restraint: waited for after each block.
         go_on: called between blocks; raises if this is to end.
+        made: called with the repo's id if it had to be made.
     """
 
     def __init__(
-        self, config: Config, begun: datetime, restraint: Restraint, go_on: Callable[[], None]
+        self,
+        config: Config,
+        begun: datetime,
+        restraint: Restraint,
+        *,
+        go_on: Callable[[], None],
+        made: Callable[[str], None],
     ) -> None:
         self._config, self._begun = config, begun
-        self._restraint, self._go_on = restraint, go_on
+        self._restraint, self._go_on, self._made = restraint, go_on, made
         self.files = self.size_bytes = self.sent_bytes = 0
 
     def carry(self, candidate: Candidate) -> None:
@@ -78,6 +85,8 @@ class Carrier:
         repo, state = self._reach(config)
         self._pass_gate(config, seen, repo, state)
         repo.ensure(state, private=config.private)
+        if not state.exists:
+            self._made(repo.repo_id)
         pieces = [Piece(file.path, file.source, file.size_bytes) for file in seen.stock.files]
         modes = content.upload_modes(repo, pieces)
         large = [file for file in seen.stock.files if modes[file.path] != "regular"]

@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent import artifact, glance, log
@@ -21,6 +22,7 @@ from agent.log import get_logger
 from agent.warm.candidates import candidates
 from agent.warm.restraint import Restraint
 from agent.warm.settled import are_settled
+from agent.warm.worker import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from agent.hashes import Stamp
     from agent.warm.candidates import Candidate
 
-VERSION, FILE = 1, "warm.json"
+VERSION = 1
 LOOK_EVERY_S, GO_ON_EVERY_S = 2.0, 1.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 900.0
 
@@ -50,6 +52,7 @@ class Story:
         self._begun = datetime.fromtimestamp(begun_s, UTC)
         self._begun_ns = int(begun_s * 1e9)
         self._done: dict[Candidate, _Marks] = {}
+        self._made: str | None = None
         self._asked = 0.0
 
     def tell(self) -> None:
@@ -59,7 +62,6 @@ class Story:
         style = config.log_format or ("console" if sys.stderr.isatty() else "json")
         log.configure(style=style, level=config.log_level)
         prepare(os.environ, config.state_dir)
-        (folder_of(config) / FILE).unlink(missing_ok=True)
         self._restraint = Restraint.here(config.warm_mb_s)
         pause_s = FIRST_PAUSE_S
         while True:
@@ -87,7 +89,8 @@ class Story:
         if ready is None:
             return
         found, marks = ready
-        carrier = Carrier(config, self._begun, self._restraint, lambda: self._go_on(config, found))
+        go_on, made = partial(self._go_on, config, found), partial(self._note_made, config)
+        carrier = Carrier(config, self._begun, self._restraint, go_on=go_on, made=made)
         begun = time.monotonic()
         try:
             carrier.carry(found)
@@ -104,9 +107,17 @@ class Story:
         seconds = round(time.monotonic() - begun, 1)
         sent = {"files": carrier.files, "bytes": carrier.size_bytes, "sent_bytes": carrier.sent_bytes}
         get_logger().info("sent ahead of the end", folder=str(found.folder), seconds=seconds, **sent)
-        said = {"version": VERSION, "folder": str(found.folder), **sent, "done": True}
+        self._write(config, folder=str(found.folder), **sent, done=True)
+
+    def _note_made(self, config: Config, repo_id: str) -> None:
+        """Keep for the job's account that a repo was made, whatever becomes of what is to go there."""
+        self._made = repo_id
+        self._write(config, folder=None, files=0, bytes=0, sent_bytes=0, done=False)
+
+    def _write(self, config: Config, **facts: object) -> None:
+        document = {"version": VERSION, "repo_created": self._made, **facts}
         with suppress(OSError):
-            write_durably(folder_of(config) / FILE, said)
+            write_durably(folder_of(config) / FILE, document)
 
     def _go_on(self, config: Config, sending: Candidate) -> None:
         """Return if this candidate is still the one to be sent.

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import log
+from agent.durable import read_document
+from agent.journal import folder_of
 from agent.pod_config import WITHHELD
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 # It asks no job database; an address without a key would be a configuration that is refused.
 _NOT_NEEDED = {*WITHHELD, "JOB_TOKEN", "JOB_TOKEN_FILE", "SUPABASE_URL", "NEXT_PUBLIC_SUPABASE_URL"}
 _WHEN_NOBODY_ELSE_READS = ("-c", "3", "-t")  # ionice's idle class; not every container lets it be set
+FILE = "warm.json"  # in the job's folder: what was sent ahead
 _DEAD_S = 10.0  # a process that waits for a volume which hangs dies when that answers
 
 
@@ -37,6 +40,8 @@ def sending_ahead(config: Config, environ: Mapping[str, str], begun_s: float) ->
         begun_s: when the training began, in Unix seconds.
     """
     process = None
+    with suppress(OSError):
+        (folder_of(config) / FILE).unlink(missing_ok=True)  # of an earlier training
     if config.warm == "on" and config.token and not config.other_rank:
         try:
             process = _start(environ, begun_s)
@@ -49,6 +54,12 @@ def sending_ahead(config: Config, environ: Mapping[str, str], begun_s: float) ->
             process.kill()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_DEAD_S)
+
+
+def made_repo(config: Config) -> str | None:
+    """The repo that had to be made for what was sent ahead; None if it was there."""
+    found = read_document(folder_of(config) / FILE).get("repo_created")
+    return found if isinstance(found, str) else None
 
 
 def _start(environ: Mapping[str, str], begun_s: float) -> subprocess.Popen[bytes]:

@@ -37,13 +37,15 @@ class Beside:
         }  # fmt: skip
         self.story = Story(self.environ, time.time() - 60)
         self.story._restraint = None
-        self.carried, self.ends_with, self.meanwhile = [], None, None
+        self.carried, self.ends_with, self.meanwhile, self.makes = [], None, None, None
 
-    def carry(self, config, begun, restraint, go_on):
+    def carry(self, config, begun, restraint, *, go_on, made):
         this = SimpleNamespace(files=1, size_bytes=10, sent_bytes=4)
 
         def carry(found):
             self.carried.append(found.folder.name)
+            if self.makes:
+                made(self.makes)
             if self.meanwhile:
                 self.meanwhile()
                 self.story._asked = 0.0
@@ -90,7 +92,17 @@ def test_what_was_saved_is_sent_once(beside):
     beside.save()
     assert beside.look(3) == ["out"]
     folder = {"version": 1, "folder": str(beside.out), "files": 1, "bytes": 10, "sent_bytes": 4}
-    assert beside.told == {**folder, "done": True}
+    assert beside.told == {**folder, "done": True, "repo_created": None}
+
+
+def test_a_repo_that_was_made_is_known_whatever_comes_of_it(beside):
+    beside.save()
+    beside.makes, beside.ends_with = "ada/model", NotNowError("killed, perhaps")
+    beside.look()
+    assert (beside.told["repo_created"], beside.told["done"]) == ("ada/model", False)
+    beside.makes, beside.ends_with = None, None
+    beside.look()
+    assert (beside.told["repo_created"], beside.told["done"]) == ("ada/model", True)
 
 
 def test_what_is_saved_after_it_is_sent_too(beside):
@@ -420,12 +432,6 @@ def test_a_disk_that_fails_once_does_not_end_it(told):
 def test_a_bug_ends_it(beside, told):
     with pytest.raises(ValueError, match="a bug"):
         told(ValueError("a bug"))
-
-
-def test_what_an_earlier_run_had_sent_is_no_news_of_this_one(beside, told):
-    beside.save(f"state/{JOB}/warm.json", "{}")
-    told()
-    assert beside.told is None
 
 
 def test_it_begins_when_the_configuration_is_whole(beside, told, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 from agent import log
 from agent.config import load
 from agent.warm import worker
-from agent.warm.worker import sending_ahead
+from agent.warm.worker import made_repo, sending_ahead
 from tests.conftest import ROOT
 
 TOKEN = "hf_TokenOfThisTest0123456789"
@@ -73,6 +73,27 @@ def test_a_training_with_a_token_has_one_beside_it_and_it_is_ended_with_it(start
     assert started.ends == ["stdin closed", "killed", "buried"]
     assert started.command[-4:] == ["-m", "agent.warm", "1.5", str(os.getpid())]
     assert started.options["start_new_session"]
+
+
+def test_what_an_earlier_training_had_sent_is_no_news_of_this_one(started, tmp_path):
+    environ = {"AGENT_STATE_DIR": str(tmp_path), "JOB_ID": "7d9f5f5c-1111-4a3b-9c5e-0123456789ab"}
+    path = tmp_path / environ["JOB_ID"] / "warm.json"
+    path.parent.mkdir()
+    path.write_text('{"repo_created": "ada/model"}')
+    config = load({"HF_TOKEN": TOKEN, **environ})
+    assert made_repo(config) == "ada/model"
+    around(environ)
+    assert not path.exists()
+    assert made_repo(config) is None
+
+
+@pytest.mark.parametrize("said", ["{", "[]", '{"repo_created": null}', '{"repo_created": 7}'])
+def test_what_is_damaged_tells_of_no_repo(said, tmp_path):
+    config = load({"AGENT_STATE_DIR": str(tmp_path), "JOB_ID": "7d9f5f5c-1111-4a3b-9c5e-0123456789ab"})
+    path = tmp_path / str(config.job_id) / "warm.json"
+    path.parent.mkdir()
+    path.write_text(said)
+    assert made_repo(config) is None
 
 
 @pytest.mark.parametrize(

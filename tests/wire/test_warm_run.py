@@ -84,6 +84,11 @@ def test_a_stable_model_is_sent_while_it_trains_and_only_committed_afterwards(of
     assert TOKEN in environ
     assert completed(of_job, hub, content) == 0
     assert app.row(of_job.job)["status"] == "completed"
+    told = [
+        one["event"]
+        for one in app.sql("select * from model_upload_events where source = 'agent' order by id")
+    ]
+    assert [told.count(event) for event in ("repo_created", "content_uploaded", "committed")] == [1, 1, 1]
     kept = [path.read_text() for path in of_job.pod.state_dir.rglob("*.json*")]
     assert len(kept) > 4
     everything = "\n".join([command, of_job.said, *kept])
