@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_CORES, SHARE = 4.0, 0.25
-THROTTLED_PAUSE_S = 5.0
+PAUSE_S = 5.0
 _MEGA = 1_000_000
 _CGROUP = Path("/sys/fs/cgroup")  # of version 2, or of version 1 with a folder for each controller
+_TASKS = Path("/proc/self/task")
 _ASK_EVERY_S = 1.0
 
 
@@ -40,11 +41,22 @@ def throttled(cgroup: Path = _CGROUP) -> int:
     return 0
 
 
+def waited_s(tasks: Path = _TASKS) -> float:
+    """How long the threads of this process were ready to run, and others had all processors, in seconds."""
+    waited_ns = 0
+    with suppress(OSError):
+        for task in tasks.iterdir():
+            with suppress(OSError, ValueError, IndexError):
+                waited_ns += int((task / "schedstat").read_text(encoding="ascii").split()[1])
+    return waited_ns / 1e9
+
+
 class Restraint:
     """Makes each block of bytes take as long as its bandwidth and processor time should.
 
-    Priority alone is not enough: a container that uses up its quota is held back as a whole, with the
-    threads that load the training's data.
+    Priority alone is not enough. A container that uses up its quota is held back as a whole, with the
+    threads that load the training's data; and where all processors are wanted, the lowest priority is still
+    a few percent of them. Both are asked now and then, and answered with a pause.
 
     Args:
         most_mb_s: 10^6 bytes in a second; None for no limit.
@@ -52,6 +64,7 @@ class Restraint:
         clock: seconds that never run backwards.
         cpu_s: processor time that this process has used.
         held_back: how often the container was throttled.
+        waited_s: how long it had to wait for a processor.
         sleep: waits so many seconds.
     """
 
@@ -63,13 +76,16 @@ class Restraint:
         clock: Callable[[], float] = time.monotonic,
         cpu_s: Callable[[], float] = time.process_time,
         held_back: Callable[[], int] = throttled,
+        waited_s: Callable[[], float] = waited_s,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._bytes_s = most_mb_s * _MEGA if most_mb_s else None
         self._cores = most_cores
-        self._clock, self._cpu_s, self._held_back, self._sleep = clock, cpu_s, held_back, sleep
+        self._clock, self._cpu_s, self._sleep = clock, cpu_s, sleep
+        self._held_back, self._waited_s = held_back, waited_s
         self._begun = self._asked = self._free_at = clock()
-        self._used, self._throttled = cpu_s(), held_back()
+        self._used = cpu_s()
+        self._seen = self._used, held_back(), waited_s()
 
     @classmethod
     def here(cls, most_mb_s: float | None) -> Restraint:
@@ -85,9 +101,15 @@ class Restraint:
         self._free_at = max(self._begun, self._free_at) + least_s
         now = self._clock()
         if now - self._asked >= _ASK_EVERY_S:
-            self._asked, before, self._throttled = now, self._throttled, self._held_back()
-            if self._throttled > before:
-                self._free_at = max(self._free_at, now + THROTTLED_PAUSE_S)
+            self._asked = now
+            if self._is_in_the_way():
+                self._free_at = max(self._free_at, now + PAUSE_S)
         if self._free_at > now:
             self._sleep(self._free_at - now)
         self._begun = self._clock()
+
+    def _is_in_the_way(self) -> bool:
+        """Whether the container was throttled since this was asked last, or we waited more than we worked."""
+        used, held_back, waited = self._seen
+        self._seen = self._used, self._held_back(), self._waited_s()
+        return self._seen[1] > held_back or self._seen[2] - waited > self._seen[0] - used

@@ -18,7 +18,7 @@ OF_WARM = {
     "agent.warm.story": {
         "LOOK_EVERY_S": 0.02, "GO_ON_EVERY_S": 0.02, "FIRST_PAUSE_S": 0.2, "LONGEST_PAUSE_S": 0.5,
     },
-    "agent.warm.restraint": {"SHARE": 100.0},
+    "agent.warm.restraint": {"SHARE": 100.0, "PAUSE_S": 0.01},
     "agent.hashes": {"RACY_NS": 10_000_000},
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from agent.warm import restraint
-from agent.warm.restraint import MOST_CORES, SHARE, THROTTLED_PAUSE_S, Restraint, cores, throttled
+from agent.warm.restraint import MOST_CORES, PAUSE_S, SHARE, Restraint, cores, throttled, waited_s
 
 MB = 1_000_000
 BLOCK = 1 << 20
@@ -17,20 +17,22 @@ class Pod:
     """A pod in which sending a block takes some time and some of a processor."""
 
     def __init__(self, clock, *, most_mb_s=None, most_cores=1.0):
-        self.clock, self.cpu_s, self.throttles = clock, 0.0, 0
+        self.clock, self.cpu_s, self.throttles, self.waited_s = clock, 0.0, 0, 0.0
         self.restraint = Restraint(
             most_mb_s,
             most_cores,
             clock=clock,
             cpu_s=lambda: self.cpu_s,
             held_back=lambda: self.throttles,
+            waited_s=lambda: self.waited_s,
             sleep=clock.sleep,
         )
         self.begun = clock()
 
-    def send(self, blocks, *, cpu_s=0.0, wall_s=0.0):
+    def send(self, blocks, *, cpu_s=0.0, wall_s=0.0, waited_s=0.0):
         for _ in range(blocks):
             self.cpu_s += cpu_s
+            self.waited_s += waited_s
             self.clock.now += wall_s
             self.restraint.after(BLOCK)
 
@@ -116,7 +118,7 @@ def test_a_pod_that_is_held_back_is_left_alone_for_a_while(clock):
     assert clock.slept == []
     pod.throttles += 1
     pod.send(2, wall_s=0.5)
-    assert clock.slept == [pytest.approx(THROTTLED_PAUSE_S)]
+    assert clock.slept == [pytest.approx(PAUSE_S)]
     pod.send(20, wall_s=0.5)
     assert len(clock.slept) == 1
 
@@ -126,11 +128,30 @@ def test_as_long_as_a_pod_is_held_back_there_is_one_block_a_pause(clock):
     for _ in range(10):
         pod.throttles += 1
         pod.send(1, wall_s=1.0)
-    assert pod.seconds == pytest.approx(10 * (1.0 + THROTTLED_PAUSE_S))
+    assert pod.seconds == pytest.approx(10 * (1.0 + PAUSE_S))
+
+
+def test_where_all_processors_are_wanted_it_leaves_them_alone_most_of_the_time(clock):
+    """Of the lowest priority it gets a few percent, and takes them from a training that needs all."""
+    pod = Pod(clock, most_cores=0.5)
+    pod.send(100, cpu_s=0.015, wall_s=1.0, waited_s=0.985)
+    assert clock.slept == [pytest.approx(PAUSE_S)] * 100
+    assert pod.cpu_s / pod.seconds < 0.003
+
+
+def test_who_waits_for_a_processor_now_and_then_goes_on(clock):
+    pod = Pod(clock, most_cores=4.0)
+    pod.send(100, cpu_s=0.5, wall_s=1.0, waited_s=0.5)
+    assert clock.slept == []
+    pod.send(1, cpu_s=0.5, wall_s=1.0, waited_s=0.51)
+    assert clock.slept == [pytest.approx(PAUSE_S)]
 
 
 def test_how_often_the_pod_was_held_back_before_does_not_matter(clock):
-    held = Restraint(None, 1.0, clock=clock, cpu_s=lambda: 0.0, held_back=lambda: 12_345, sleep=clock.sleep)
+    held = Restraint(
+        None, 1.0, clock=clock, cpu_s=lambda: 0.0, held_back=lambda: 12_345, waited_s=lambda: 6_789.0,
+        sleep=clock.sleep,
+    )  # fmt: skip
     clock.now += 10
     held.after(BLOCK)
     assert clock.slept == []
@@ -143,7 +164,9 @@ def test_the_kernel_is_not_asked_at_every_block(clock):
         asked.append(clock())
         return 0
 
-    one = Restraint(None, 1.0, clock=clock, cpu_s=lambda: 0.0, held_back=held_back, sleep=clock.sleep)
+    one = Restraint(
+        None, 1.0, clock=clock, cpu_s=lambda: 0.0, held_back=held_back, waited_s=float, sleep=clock.sleep
+    )
     for _ in range(1000):
         clock.now += 0.01
         one.after(BLOCK)
@@ -213,3 +236,13 @@ def test_the_bandwidth_is_the_one_that_was_asked_for(clock, monkeypatch):
     monkeypatch.setattr(restraint, "cores", lambda: 4.0)
     one = Restraint.here(12.5)
     assert one._bytes_s == 12_500_000
+
+
+def test_what_it_waited_is_told_by_the_kernel_for_every_thread(tmp_path):
+    assert waited_s(tmp_path / "none") == 0
+    for number, told in enumerate(["100 2000000000 7", "5 500000000 1", "", "x y z"]):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "schedstat").write_text(told)
+    (tmp_path / "gone").mkdir()
+    assert waited_s(tmp_path) == 2.5
+    assert waited_s() >= 0
