@@ -137,7 +137,8 @@ def finalize(
 def run(*, command: tuple[str, ...], json_file: Path | None, metrics_file: Path | None) -> None:
     """Train by running COMMAND, then finalize; on RunPod, stop the pod in the end.
 
-    The job row hears of the progress, and a cancel stops the training. Started again after any crash, it
+    The job row hears of the progress, and a cancel stops the training. What is finished meanwhile is sent
+    ahead, unless AGENT_WARM is off; nobody sees it before the commit. Started again after any crash, it
     continues: a training that ended is not started again. As the first process of a pod it does not return.
 
     \b

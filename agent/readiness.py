@@ -1,4 +1,4 @@
-"""What the end of a training will need at once, made ready while the training goes on."""
+"""What a publication will need at once, made ready beside what comes before it."""
 
 from __future__ import annotations
 
