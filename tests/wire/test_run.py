@@ -290,6 +290,21 @@ def test_after_a_training_that_left_no_model_somebody_trains_again(pod, tmp_path
     assert trained.diary == ["start", "end"] * 2
 
 
+def test_a_repo_that_was_made_ahead_stands_in_the_trail_once(trained, hub, app, job, monkeypatch):
+    """However often a run goes on with what the training left."""
+    monkeypatch.setattr("agent.run.made_repo", lambda _config: "ada/model")
+    refused = hub.faults.add(Fault("status", status=401))
+    with pytest.raises(HubAuthError):
+        trained.run(MODEL)
+    assert refused.fired
+    hub.faults.clear()
+    hub.create_repo("ada/model", private=True)
+    assert trained.run(MODEL).published
+    [trail] = [path for path in trained.pod.state_dir.rglob("audit.jsonl") if path.parent.name == str(job.id)]
+    events = [json.loads(line)["event"] for line in trail.read_text().splitlines() if line]
+    assert events.count("repo_created") == 1
+
+
 def test_another_command_is_another_training_even_if_the_last_one_was_not_published(pod, hub, tmp_path):
     trained = Trained(pod, tmp_path, {})
     refused = hub.faults.add(Fault("status", status=401))
